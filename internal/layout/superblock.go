@@ -1,0 +1,121 @@
+package layout
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// Superblock is a committed root: the whole table as it stood at the end of an
+// epoch. Two slots take turns; the valid one with the higher sequence counts.
+type Superblock struct {
+	Sequence    uint64
+	Epoch       uint64
+	Metadata    uint64   // word: the user's metadata record, or 0
+	CountsKnown bool     // Counts mean something
+	Roots       []uint64 // one stripe root word per stripe
+	Counts      []uint64 // entries per stripe
+	// Extents of a commit by one sync: all that was stored for it. The slot counts
+	// only if they verify; nil for a commit whose tree was synced before its slot.
+	Extents []Extent
+}
+
+// Extent is a piece of the file with its checksum.
+type Extent struct {
+	Offset uint64
+	Bytes  uint32
+	CRC    uint32
+}
+
+// ExtentChecksum is the checksum of an extent: CRC-32 by the IEEE polynomial, not
+// CRC32C. What is followed by its own CRC32C, as a segment's header is, leaves a
+// CRC32C over both the same whatever it says: an old header would pass for a new one.
+func ExtentChecksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
+
+// Bounds of a slot's extents, so that verifying them is quick whatever they say.
+const (
+	MaxExtentBytes  = 64 << 10
+	extentBytes     = 16
+	leastMaxExtents = 64
+)
+
+// MaxExtents is how many extents a slot holds: what its last page has room for.
+func (g Geometry) MaxExtents() int {
+	return (g.SuperblockBytes() - SuperRoots - 2*g.Stripes*WordBytes) / extentBytes
+}
+
+// Offsets inside a superblock slot. The roots lie as they do in a root area, so
+// that a reader can be pointed at either.
+const (
+	superSequence = 0
+	superEpoch    = 8
+	SuperMetadata = 16
+	superFlags    = 24
+	superStripes  = 32
+	superExtents  = 40 // how many extents follow the counts
+	superCRC      = 56
+	SuperRoots    = LineBytes
+)
+
+// SuperblockBytes is the size of a slot: whole pages.
+func (g Geometry) SuperblockBytes() int {
+	return int(roundUp(uint64(SuperRoots+2*g.Stripes*WordBytes+leastMaxExtents*extentBytes), PageBytes))
+}
+
+// Encode returns the slot's bytes.
+func (s *Superblock) Encode(g Geometry) []byte {
+	b := make([]byte, g.SuperblockBytes())
+	le := binary.LittleEndian
+	le.PutUint64(b[superSequence:], s.Sequence)
+	le.PutUint64(b[superEpoch:], s.Epoch)
+	le.PutUint64(b[SuperMetadata:], s.Metadata)
+	if s.CountsKnown {
+		le.PutUint64(b[superFlags:], 1)
+	}
+	le.PutUint64(b[superStripes:], uint64(g.Stripes))
+	for i := range g.Stripes {
+		le.PutUint64(b[SuperRoots+i*WordBytes:], s.Roots[i])
+		le.PutUint64(b[SuperRoots+(g.Stripes+i)*WordBytes:], s.Counts[i])
+	}
+	le.PutUint64(b[superExtents:], uint64(len(s.Extents)))
+	at := SuperRoots + 2*g.Stripes*WordBytes
+	for i, e := range s.Extents {
+		le.PutUint64(b[at+i*extentBytes:], e.Offset)
+		le.PutUint64(b[at+i*extentBytes+8:], uint64(e.Bytes)|uint64(e.CRC)<<32)
+	}
+	le.PutUint64(b[superCRC:], uint64(crc32.Checksum(b, Castagnoli)))
+	return b
+}
+
+// DecodeSuperblock returns false for an empty, torn or damaged slot.
+func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
+	if len(slot) < g.SuperblockBytes() {
+		return nil, false
+	}
+	b := append([]byte(nil), slot[:g.SuperblockBytes()]...)
+	le := binary.LittleEndian
+	sum := le.Uint64(b[superCRC:])
+	le.PutUint64(b[superCRC:], 0)
+	s := &Superblock{
+		Sequence:    le.Uint64(b[superSequence:]),
+		Epoch:       le.Uint64(b[superEpoch:]),
+		Metadata:    le.Uint64(b[SuperMetadata:]),
+		CountsKnown: le.Uint64(b[superFlags:])&1 != 0,
+		Roots:       make([]uint64, g.Stripes),
+		Counts:      make([]uint64, g.Stripes),
+	}
+	extents := le.Uint64(b[superExtents:])
+	if uint64(crc32.Checksum(b, Castagnoli)) != sum || s.Sequence == 0 || s.Epoch > MaxEpoch ||
+		le.Uint64(b[superStripes:]) != uint64(g.Stripes) || extents > uint64(g.MaxExtents()) {
+		return nil, false
+	}
+	for i := range int(extents) {
+		at := SuperRoots + 2*g.Stripes*WordBytes + i*extentBytes
+		w := le.Uint64(b[at+8:])
+		s.Extents = append(s.Extents, Extent{le.Uint64(b[at:]), uint32(w), uint32(w >> 32)})
+	}
+	for i := range g.Stripes {
+		s.Roots[i] = le.Uint64(b[SuperRoots+i*WordBytes:])
+		s.Counts[i] = le.Uint64(b[SuperRoots+(g.Stripes+i)*WordBytes:])
+	}
+	return s, true
+}
