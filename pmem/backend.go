@@ -1,0 +1,218 @@
+package pmem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	mmap "github.com/edsrzf/mmap-go"
+
+	"pmemtable/internal/layout"
+)
+
+// backend is the memory of a pool and what keeps it.
+type backend interface {
+	memory() []byte                             // as long as the pool may grow
+	sizeBytes() int64                           // of the file now
+	grow(newBytes int64) error                  // reserves what it adds
+	shrink(newBytes int64) error                // gives what is behind back; looking there stays harmless
+	keepReadersOut() (unlock func(), err error) // of other processes; fails if some are there
+	syncRange(off uint64, n int) error          // those bytes are durable, of whole pages
+	sync() error                                // everything stored so far is durable
+	close() error                               // releases the lock; the memory stays
+	identity() identity                         // of the file and this boot
+	writerLive() bool                           // another holds the writer's lock
+	release() (unmap func())                    // what frees the memory once nobody can reach it
+	refresh() (int64, error)                    // size of a file that another process may have grown
+	shared() (beside bool)                      // a read-only open may lie beside a writer
+	description() (where string)                // for errors and Stats
+}
+
+// fileBackend is a mapped file.
+type fileBackend struct {
+	sys  System
+	path string
+	file *os.File
+	mem  []byte
+
+	mu     sync.Mutex // guards the rest, and every use of file but for sync
+	closed bool
+	dax    bool
+	zeros  int64 // from here on the mapping is pages of zeros, 0: nowhere
+}
+
+func (b *fileBackend) memory() []byte      { return b.mem }
+func (b *fileBackend) description() string { return b.path }
+func (b *fileBackend) identity() identity  { return identify(b.file) }
+func (b *fileBackend) writerLive() bool    { return writerLive(b.file) }
+func (b *fileBackend) shared() bool        { return readsBesideWriter }
+
+func (b *fileBackend) sizeBytes() int64 {
+	size, _ := b.refresh()
+	return size
+}
+
+func (b *fileBackend) refresh() (int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, ErrClosed
+	}
+	st, err := b.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (b *fileBackend) grow(newBytes int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	st, err := b.file.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() >= newBytes { // a cut that failed left it longer
+		return nil
+	}
+	if err := b.sys.Allocate(b.file, st.Size(), newBytes); err != nil {
+		return err
+	}
+	if b.zeros == 0 || newBytes <= b.zeros {
+		return nil
+	}
+	if err := mapAgain(b.file, b.mem[b.zeros:], b.zeros, b.dax); err != nil {
+		return errors.Join(err, b.file.Truncate(st.Size()))
+	}
+	b.zeros = 0
+	return nil
+}
+
+func (b *fileBackend) shrink(newBytes int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	if err := mapZeros(b.mem[newBytes:], false); err != nil {
+		return err
+	}
+	b.zeros = newBytes
+	return b.file.Truncate(newBytes)
+}
+
+func (b *fileBackend) keepReadersOut() (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, ErrClosed
+	}
+	return b.sys.KeepReadersOut(b.file)
+}
+
+func (b *fileBackend) syncRange(off uint64, n int) error {
+	return b.syncError(b.sys.SyncRange(b.file, b.mem, int(off), n))
+}
+
+func (b *fileBackend) syncError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: "sync", Path: b.path, Err: err}
+}
+
+// sync does not hold the mutex: growth goes on meanwhile. Close waits for it by
+// the table's own order.
+func (b *fileBackend) sync() error {
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	// msync and fdatasync of a file that was cut off succeed: look first.
+	st, err := b.file.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() < layout.PageBytes {
+		return &CorruptError{Path: b.path, Object: "file", Reason: fmt.Sprintf("somebody cut it off at %d bytes", st.Size())}
+	}
+	return b.syncError(b.sys.SyncData(b.file, b.mem[:min(int64(len(b.mem)), st.Size())]))
+}
+
+func (b *fileBackend) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	return errors.Join(b.sys.Unlock(b.file), b.file.Close())
+}
+
+func (b *fileBackend) release() func() {
+	mem := mmap.MMap(b.mem)
+	return func() { _ = mem.Unmap() }
+}
+
+// leastMapBytes is the smallest mapping that is tried when the default is too much.
+const leastMapBytes = 1 << 30
+
+// mapFile maps a locked file as opts ask and says what medium it lies on.
+func mapFile(f *os.File, path string, opts Options) (b *fileBackend, medium Media, err error) {
+	b = &fileBackend{sys: opts.System, path: path, file: f}
+	medium, err = fileMedium(f)
+	if err != nil && opts.Media == Auto {
+		return nil, Auto, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	length, err := mapLength(f, opts)
+	if err != nil {
+		return nil, Auto, err
+	}
+	if opts.Media == Auto || opts.Media == DAX {
+		b.mem, err = opts.System.Map(f, length, opts.ReadOnly, true)
+		if err == nil && daxAllowed() {
+			b.dax = true
+			return b, DAX, nil
+		}
+		if err == nil {
+			unmap := mmap.MMap(b.mem)
+			_ = unmap.Unmap()
+		} else if !errors.Is(err, errNotDAX) {
+			return nil, Auto, &os.PathError{Op: "map", Path: path, Err: err}
+		}
+	}
+	b.mem, err = opts.System.Map(f, length, opts.ReadOnly, false)
+	for opts.shrinkMap && errors.Is(err, syscall.ENOMEM) && length/2 >= max(leastMapBytes, b.sizeBytes()) {
+		length /= 2 // a limit on address space, or an emulator
+		b.mem, err = opts.System.Map(f, length, opts.ReadOnly, false)
+	}
+	if err != nil {
+		return nil, Auto, &os.PathError{Op: "map", Path: path, Err: fmt.Errorf("%d bytes of address space: %w", length, err)}
+	}
+	return b, medium, nil
+}
+
+// mapLength is the size of the mapping: MaxSizeBytes, or the file's if that is more.
+func mapLength(f *os.File, opts Options) (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	length := max(opts.MaxSizeBytes, st.Size())
+	if length > layout.MaxFileBytes {
+		return 0, &CorruptError{Path: f.Name(), Object: "file", Reason: fmt.Sprintf("%d bytes are more than a pool can have", st.Size())}
+	}
+	if isWindows && opts.ReadOnly {
+		length = st.Size()
+	}
+	return roundUp(length, layout.PageBytes), nil
+}
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }

@@ -1,0 +1,125 @@
+package pmem
+
+import (
+	"errors"
+
+	"pmemtable/internal/layout"
+)
+
+// Growth is by extents of a thirty-second of the file, so that the space that is
+// reserved but not used yet stays small beside what is used.
+const (
+	minExtentChunks = 4
+	maxExtentBytes  = 64 << 20
+	extentShare     = 32
+)
+
+func (a *allocator) extentChunks() int { return a.extentChunksOf(len(a.chunks)) }
+
+func (a *allocator) extentChunksOf(chunks int) int {
+	return max(minExtentChunks, min(chunks/extentShare, maxExtentBytes/a.p.geometry.ChunkBytes))
+}
+
+// wakeGrower asks for an extent ahead of need. It never waits.
+func (a *allocator) wakeGrower() {
+	select {
+	case a.ahead <- struct{}{}:
+	default:
+	}
+}
+
+// growAhead adds extents in the background, so that a writer seldom waits for a
+// system call. Its failures are not errors: whoever needs the room meets them.
+func (a *allocator) growAhead() {
+	for range a.ahead {
+		a.mu.Lock()
+		chunks, enough, stopped := len(a.chunks), a.nfree >= reserveChunks+a.extentChunks(), a.stopped
+		a.mu.Unlock()
+		if stopped {
+			return
+		}
+		if !enough {
+			_ = a.grow(chunks, a.extentChunksOf(chunks), a.extentChunksOf(chunks))
+		}
+	}
+}
+
+// grow adds chunks to the file, at least atLeast if the medium does not give want,
+// unless the file has more than before chunks by now.
+//
+//  1. the file is extended and its space reserved. A crash here leaves chunks that
+//     no root reaches: free.
+//  2. the new size is published: offsets into the extent become valid.
+//  3. the chunks are free for the taking.
+func (a *allocator) grow(before, want, atLeast int) error {
+	a.growMu.Lock()
+	defer a.growMu.Unlock()
+	a.mu.Lock()
+	have, stopped := len(a.chunks), a.stopped
+	a.mu.Unlock()
+	if stopped {
+		return ErrClosed
+	}
+	if have > before {
+		return nil
+	}
+	err := errMaxSize
+	for _, n := range []int{want, atLeast} {
+		n = a.withDescriptors(have, n)
+		size := int64(a.chunkAt(have + n))
+		if size > int64(len(a.p.backend.memory())) {
+			continue
+		}
+		if err = a.p.backend.grow(size); err == nil {
+			a.publish(have, n, uint64(size))
+			return nil
+		}
+		if !isNoSpace(err) && !errors.Is(err, ErrFull) {
+			return err
+		}
+	}
+	return err
+}
+
+// withDescriptors adds to n the chunks between have and have+n that hold
+// descriptors, so that n others come out of it.
+func (a *allocator) withDescriptors(have, n int) int {
+	for i, left := have, n; left > 0; i++ {
+		if a.p.geometry.HoldsDescriptors(i) {
+			n++
+		} else {
+			left--
+		}
+	}
+	return n
+}
+
+func (a *allocator) publish(have, n int, size uint64) {
+	a.p.size.Store(size)
+	a.p.Store(a.p.regions.Control+layout.ControlSize, size)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.free.extend(have + n)
+	for i := have; i < have+n; i++ {
+		a.chunks = append(a.chunks, chunk{state: chunkMeta})
+		if !a.p.geometry.HoldsDescriptors(i) {
+			a.release(i, 1)
+		}
+	}
+	a.grown++
+}
+
+// stop ends the background work.
+func (a *allocator) stop() {
+	a.mu.Lock()
+	stopped := a.stopped
+	a.stopped = true
+	a.mu.Unlock()
+	if !stopped {
+		a.wakeGrower()
+	}
+	// A growth that is under way still stores the new size: wait for it, so that
+	// nothing is stored once the file's lock is given back.
+	a.growMu.Lock()
+	defer a.growMu.Unlock()
+}

@@ -1,0 +1,207 @@
+package pmem
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"pmemtable/internal/layout"
+)
+
+// Marks collects which blocks the roots reach, for the sweep after an open. Mark
+// may be called from many goroutines; the rest may not overlap with it.
+type Marks struct {
+	p      *Pool
+	chunks []markedChunk
+}
+
+type markedChunk struct {
+	// bits has one bit per block; nil until the chunk is reached. It is replaced
+	// once, by compare-and-swap, and its words are set by atomic or.
+	bits atomic.Pointer[markedBits]
+}
+
+type markedBits struct {
+	desc layout.Descriptor
+	size uint64 // of a block
+	bits []uint64
+}
+
+// NewMarks returns an empty set over the chunks that the file had at open, for a
+// Sweep.
+func (p *Pool) NewMarks() *Marks { return p.newMarks(p.space.atOpen) }
+
+// NewMarksNow returns an empty set over the chunks that the file has now, for a
+// check.
+func (p *Pool) NewMarksNow() *Marks {
+	return p.newMarks(int((p.size.Load() - p.regions.Arena) / uint64(p.geometry.ChunkBytes)))
+}
+
+func (p *Pool) newMarks(chunks int) *Marks {
+	return &Marks{p: p, chunks: make([]markedChunk, chunks)}
+}
+
+// Mark adds the block at off that holds an object of sizeBytes. It returns
+// whether the block was new, and an error if no block of that size can be there:
+// the chunk's descriptor is damaged or says otherwise, or off is not a block's start.
+func (m *Marks) Mark(off uint64, sizeBytes int) (fresh bool, err error) {
+	p := m.p
+	i, ok := p.chunkOf(off)
+	if !ok || i >= len(m.chunks) || p.geometry.HoldsDescriptors(i) {
+		return false, fmt.Errorf("offset %#x lies outside the blocks that the file had at open", off)
+	}
+	mb := m.chunks[i].bits.Load()
+	if mb == nil {
+		if mb, err = m.reach(i); err != nil {
+			return false, err
+		}
+	}
+	at := off - p.space.chunkAt(i)
+	if uint64(sizeBytes) > mb.size || at%mb.size != 0 {
+		return false, fmt.Errorf("%d bytes at %#x are no block of a chunk with blocks of %d bytes", sizeBytes, off, mb.size)
+	}
+	b := at / mb.size
+	if b >= uint64(len(mb.bits))*64 || mb.desc.Kind == layout.ChunkSmall && (b+1)*mb.size > uint64(p.geometry.ChunkBytes) {
+		return false, fmt.Errorf("offset %#x lies behind the last block of its chunk", off)
+	}
+	old := atomic.OrUint64(&mb.bits[b/64], 1<<(b%64))
+	return old>>(b%64)&1 == 0, nil
+}
+
+// reach reads the descriptor of chunk i, which is trusted now that a root reaches
+// a block of it.
+func (m *Marks) reach(i int) (*markedBits, error) {
+	p := m.p
+	chunk, offset := p.geometry.DescriptorPlace(i)
+	at := p.space.chunkAt(chunk) + offset
+	d, ok := layout.DecodeDescriptor(p.Load(at), i)
+	classes := p.space.classes.Sizes
+	mb := &markedBits{desc: d}
+	switch {
+	case !ok || d.Kind == layout.ChunkSmall && d.Class >= len(classes):
+		return nil, fmt.Errorf("the descriptor at %#x of chunk %d is damaged", at, i)
+	case d.Kind == layout.ChunkSmall:
+		mb.size = uint64(classes[d.Class])
+		mb.bits = make([]uint64, (uint64(p.geometry.ChunkBytes)/mb.size+63)/64)
+	case i+d.Run > len(m.chunks):
+		return nil, fmt.Errorf("the descriptor at %#x of chunk %d names a run of %d chunks, beyond the file", at, i, d.Run)
+	default:
+		mb.size = uint64(d.Run) * uint64(p.geometry.ChunkBytes)
+		mb.bits = make([]uint64, 1)
+	}
+	if !m.chunks[i].bits.CompareAndSwap(nil, mb) {
+		mb = m.chunks[i].bits.Load()
+	}
+	return mb, nil
+}
+
+// Marked tells whether a block is in the set.
+func (m *Marks) Marked(off uint64) bool {
+	i, ok := m.p.chunkOf(off)
+	if !ok || i >= len(m.chunks) {
+		return false
+	}
+	mb := m.chunks[i].bits.Load()
+	if mb == nil {
+		return false
+	}
+	b := (off - m.p.space.chunkAt(i)) / mb.size
+	return b < uint64(len(mb.bits))*64 && atomic.LoadUint64(&mb.bits[b/64])>>(b%64)&1 != 0
+}
+
+// Validate checks what no single Mark can: that no run covers a chunk that is
+// reached in another way.
+func (m *Marks) Validate() error {
+	for i := 0; i < len(m.chunks); i++ {
+		mb := m.chunks[i].bits.Load()
+		if mb == nil || mb.desc.Kind != layout.ChunkRun {
+			continue
+		}
+		for j := 1; j < mb.desc.Run; j++ {
+			if m.chunks[i+j].bits.Load() != nil || m.p.geometry.HoldsDescriptors(i+j) {
+				return fmt.Errorf("the run of %d chunks at chunk %d covers chunk %d, which is in use otherwise", mb.desc.Run, i, i+j)
+			}
+		}
+	}
+	return nil
+}
+
+// Usage counts what is marked.
+func (m *Marks) Usage() (chunks int, blocks, bytes int64) {
+	for i := range m.chunks {
+		mb := m.chunks[i].bits.Load()
+		if mb == nil {
+			continue
+		}
+		chunks += max(1, mb.desc.Run)
+		n := int64(popcount(mb.bits))
+		blocks += n
+		bytes += n * int64(mb.size)
+	}
+	return chunks, blocks, bytes
+}
+
+// Chunks is the number of chunks that marks can reach.
+func (m *Marks) Chunks() int { return len(m.chunks) }
+
+// Sweep makes every block that is not marked, of the chunks that the file had at
+// open, free for use. The caller has marked everything that any protected root
+// reaches, and validated the marks.
+func (p *Pool) Sweep(m *Marks) {
+	a := p.space
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.sweepOver {
+		return
+	}
+	for i := 0; i < len(m.chunks); i++ {
+		mb := m.chunks[i].bits.Load()
+		switch {
+		case p.geometry.HoldsDescriptors(i):
+			a.chunks[i] = chunk{state: chunkMeta}
+		case mb == nil:
+			a.release(i, 1)
+		case mb.desc.Kind == layout.ChunkRun:
+			a.chunks[i] = chunk{state: chunkRunHead, run: int32(mb.desc.Run)}
+			for j := 1; j < mb.desc.Run; j++ {
+				a.chunks[i+j] = chunk{state: chunkRunTail}
+			}
+			i += mb.desc.Run - 1
+		default:
+			a.sweepSmall(i, mb)
+		}
+	}
+	a.unswept = 0
+	for _, off := range a.queue {
+		a.freeBlock(off)
+	}
+	a.queue = nil
+	a.endSweep()
+}
+
+// GiveUpSweep says that no Sweep will come: the file is damaged, or is being
+// closed. What the chunks hold that it had at open stays out of use.
+func (p *Pool) GiveUpSweep() {
+	p.space.mu.Lock()
+	defer p.space.mu.Unlock()
+	p.space.endSweep()
+}
+
+func (a *allocator) endSweep() {
+	if !a.sweepOver {
+		a.sweepOver = true
+		close(a.swept)
+	}
+}
+
+func (a *allocator) sweepSmall(i int, mb *markedBits) {
+	a.openChunk(i, mb.desc.Class)
+	c := &a.chunks[i]
+	for w, marked := range mb.bits {
+		c.free[w] &^= marked
+	}
+	c.nfree = int32(popcount(c.free))
+}
+
+// Swept is closed when the space of the chunks that the file had at open is
+// known, or will not be.
+func (p *Pool) Swept() <-chan struct{} { return p.space.swept }

@@ -1,0 +1,116 @@
+package pmem
+
+import (
+	"os"
+
+	"pmemtable/internal/layout"
+)
+
+// readSession returns the valid session record with the higher sequence.
+func (p *Pool) readSession() (Session, error) {
+	var newest Session
+	for _, at := range p.regions.Session {
+		if s, ok := layout.DecodeSession(p.Speculative(at, layout.PageBytes)); ok && s.Sequence > newest.Sequence {
+			newest = s
+		}
+	}
+	if newest.Sequence == 0 {
+		return newest, p.Corrupt("session record", p.regions.Session[0], "neither of the two is intact")
+	}
+	return newest, nil
+}
+
+// Previous is the session record that the open found.
+func (p *Pool) Previous() Session { return p.previous }
+
+// SameFile tells whether the previous session was on this very file, not on one
+// that this is a copy of; SameBoot whether the machine has been up since.
+func (p *Pool) SameFile() bool {
+	s := &p.previous
+	return s.Inode == p.ident.inode && s.Dev == p.ident.dev &&
+		s.BirthSec == p.ident.birthSec && s.BirthNsec == p.ident.birthNsec
+}
+
+// SameBoot tells whether the machine has been up since the previous session began.
+func (p *Pool) SameBoot() bool {
+	return p.previous.BootID == p.ident.bootID && p.ident.bootID != [16]byte{}
+}
+
+// BeginSession publishes this writer's session record and makes it durable. Root,
+// epoch and intent must be in order before: from here on a kill finds the new
+// session. On persistent memory and tmpfs, whose truth after a crash is the
+// working root, floor voids the superblock slots, which would only pin space.
+func (p *Pool) BeginSession(floor uint64) error {
+	p.sessionMu.Lock()
+	defer p.sessionMu.Unlock()
+	p.session = Session{
+		Generation: p.previous.Generation + 1,
+		Sequence:   p.previous.Sequence,
+		BootID:     p.ident.bootID,
+		Inode:      p.ident.inode,
+		Dev:        p.ident.dev,
+		BirthSec:   p.ident.birthSec,
+		BirthNsec:  p.ident.birthNsec,
+		PID:        uint32(os.Getpid()),
+		Medium:     uint8(p.medium),
+		Floor:      floor,
+	}
+	if p.forced {
+		p.session.Forced = 1
+	}
+	// A kill may have left the record that the open found stored but not durable.
+	// The new one overwrites the other, so this one must be durable first.
+	found := p.regions.Session[p.session.Sequence&1^1]
+	p.Persist(Range{found, layout.PageBytes})
+	if err := p.syncRange(found, layout.PageBytes); err != nil {
+		return err
+	}
+	if err := p.writeSession(); err != nil {
+		return err
+	}
+	p.Store(p.regions.Control+layout.ControlSize, p.size.Load())
+	p.Store(p.regions.Control+layout.ControlGeneration, p.session.Generation)
+	return nil
+}
+
+// writeSession writes p.session to the slot that does not hold the newest record,
+// so that a torn write leaves the old one.
+func (p *Pool) writeSession() error {
+	p.session.Sequence++
+	at := p.regions.Session[p.session.Sequence&1^1]
+	page := make([]byte, layout.PageBytes)
+	p.session.Encode(page)
+	p.Copy(at, page)
+	p.Persist(Range{at, layout.PageBytes})
+	return p.syncRange(at, layout.PageBytes)
+}
+
+// MarkClean records that the committed root with the given sequence is the truth,
+// so that no older one can pass for it should its slot be damaged. The caller has
+// committed, and stores nothing afterwards.
+func (p *Pool) MarkClean(sequence uint64) error {
+	p.sessionMu.Lock()
+	defer p.sessionMu.Unlock()
+	p.session.Clean, p.session.LastGood = 1, sequence
+	return p.writeSession()
+}
+
+// MarkPoisoned records that a sync failed and that the superblock with sequence
+// lastGood is the last one known to be durable. It goes around the mapping, whose
+// write-back has just failed.
+func (p *Pool) MarkPoisoned(lastGood uint64) error {
+	p.sessionMu.Lock()
+	defer p.sessionMu.Unlock()
+	p.session.Poisoned, p.session.LastGood = 1, lastGood
+	return p.writeSession()
+}
+
+// Generation is this session's number; for a read-only pool that of the last one.
+func (p *Pool) Generation() uint64 {
+	p.sessionMu.Lock()
+	defer p.sessionMu.Unlock()
+	if p.session.Generation == 0 {
+		return p.previous.Generation
+	}
+	return p.session.Generation
+}

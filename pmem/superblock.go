@@ -1,0 +1,142 @@
+package pmem
+
+import "pmemtable/internal/layout"
+
+// Slot is a superblock slot that decoded well.
+type Slot struct {
+	Index int // 0 or 1
+	Superblock
+}
+
+// Slots returns the superblock slots that count: intact, not void by the previous
+// session's floor, and, after an unclean end, not the torn commit of one sync. The
+// one with the higher sequence comes first.
+func (p *Pool) Slots() []Slot {
+	out := p.intactSlots()
+	if p.torn(out) {
+		out = out[1:]
+	}
+	return out
+}
+
+// intactSlots are the slots that are whole and not void, the newest first.
+func (p *Pool) intactSlots() []Slot {
+	var out []Slot
+	for i := range p.regions.Superblock {
+		s, ok := p.readSlot(i)
+		if ok && s.Sequence >= p.previous.Floor {
+			out = append(out, Slot{i, *s})
+		}
+	}
+	if len(out) == 2 && out[0].Sequence < out[1].Sequence {
+		out[0], out[1] = out[1], out[0]
+	}
+	return out
+}
+
+// torn tells whether the newest of the intact slots is a commit that was cut off.
+// The older one was complete before the newer began.
+func (p *Pool) torn(slots []Slot) bool {
+	return len(slots) > 0 && p.previous.Clean == 0 && !p.beside && !p.verifies(&slots[0].Superblock)
+}
+
+// VoidTorn zeroes, durably, the slot of a commit by one sync that was cut off, if
+// there is one. Otherwise the stores of a later session could complete what it
+// lists, and a later open would find the commit that this one found missing.
+func (p *Pool) VoidTorn() error {
+	slots := p.intactSlots()
+	if !p.torn(slots) {
+		return nil
+	}
+	return p.VoidSlot(slots[0].Index)
+}
+
+// Checksum is the checksum of a piece of the file, as an extent.
+func (p *Pool) Checksum(off uint64, n int) layout.Extent {
+	return layout.Extent{Offset: off, Bytes: uint32(n), CRC: layout.ExtentChecksum(p.Bytes(off, n))}
+}
+
+// verifies tells whether the extents that a slot lists hold what was stored.
+func (p *Pool) verifies(s *Superblock) bool {
+	for _, e := range s.Extents {
+		b := p.Bytes(e.Offset, int(e.Bytes))
+		if b == nil || e.Bytes > layout.MaxExtentBytes || layout.ExtentChecksum(b) != e.CRC {
+			return false
+		}
+	}
+	return true
+}
+
+// HighestSequence is the highest sequence of any intact slot, void or not.
+func (p *Pool) HighestSequence() uint64 {
+	var highest uint64
+	for i := range p.regions.Superblock {
+		if s, ok := p.readSlot(i); ok {
+			highest = max(highest, s.Sequence)
+		}
+	}
+	return highest
+}
+
+// HighestEpoch is the highest epoch that any intact slot or the epoch word names.
+func (p *Pool) HighestEpoch() uint64 {
+	highest := p.Load(p.regions.Control + layout.ControlEpoch)
+	for i := range p.regions.Superblock {
+		if s, ok := p.readSlot(i); ok {
+			highest = max(highest, s.Epoch)
+		}
+	}
+	return highest
+}
+
+func (p *Pool) readSlot(i int) (*Superblock, bool) {
+	return layout.DecodeSuperblock(p.geometry, p.Speculative(p.regions.Superblock[i], p.geometry.SuperblockBytes()))
+}
+
+// SlotRoots is the offset of the stripe roots in superblock slot i, laid out as
+// in a root area.
+func (p *Pool) SlotRoots(i int) uint64 { return p.regions.Superblock[i] + layout.SuperRoots }
+
+// Commit makes everything that s reaches durable, and s itself, in the slot idle.
+//
+//  1. sync: all blocks that s reaches are durable. Before and after it a crash
+//     finds the other slot. Left out if s lists the extents that were stored since
+//     the commit before, which is durable: then s counts only if they verify (the
+//     one-phase commit of redb, for small commits).
+//  2. s is stored to the slot with the lower sequence. A torn one fails its CRC,
+//     and the other stands.
+//  3. sync (persist): s is the committed root.
+func (p *Pool) Commit(s *Superblock, idle int) error {
+	if s.Extents == nil {
+		if err := p.Sync(); err != nil {
+			return err
+		}
+	}
+	b := s.Encode(p.geometry)
+	p.Copy(p.regions.Superblock[idle], b)
+	p.Persist(Range{p.regions.Superblock[idle], len(b)})
+	return p.Sync()
+}
+
+// SyncSlot makes a superblock slot that a killed process left durable, with what
+// a commit by one sync stored for it.
+func (p *Pool) SyncSlot(s *Slot) error {
+	for _, e := range s.Extents {
+		first := e.Offset &^ (layout.PageBytes - 1)
+		n := roundUp(int64(e.Offset-first)+int64(e.Bytes), layout.PageBytes)
+		if err := p.syncRange(first, int(n)); err != nil {
+			return err
+		}
+	}
+	return p.syncRange(p.regions.Superblock[s.Index], p.geometry.SuperblockBytes())
+}
+
+// VoidSlot zeroes superblock slot i durably.
+func (p *Pool) VoidSlot(i int) error {
+	p.Copy(p.regions.Superblock[i], make([]byte, p.geometry.SuperblockBytes()))
+	p.Persist(Range{p.regions.Superblock[i], p.geometry.SuperblockBytes()})
+	return p.Sync()
+}
+
+// SlotMetadata is the offset of the metadata word of superblock slot i.
+func (p *Pool) SlotMetadata(i int) uint64 { return p.regions.Superblock[i] + layout.SuperMetadata }

@@ -1,0 +1,85 @@
+package pmem
+
+import (
+	"errors"
+	"os"
+)
+
+// System is the part of the operating system that a pool stands on. Tests pass
+// one of their own to make a call fail.
+type System interface {
+	// OpenFile is os.OpenFile.
+	OpenFile(name string, flag int, perm os.FileMode) (*os.File, error)
+	// Allocate extends the file from oldBytes to newBytes and reserves the space,
+	// so that no later store to it can find the medium full. On an error the
+	// file's size is as before.
+	Allocate(f *os.File, oldBytes, newBytes int64) error
+	// Map maps lengthBytes of the file from its start, shared; the file may be
+	// shorter. With daxOnly the mapping must be one whose metadata the kernel
+	// keeps durable (MAP_SYNC), or the call fails with errNotDAX.
+	Map(f *os.File, lengthBytes int64, readOnly, daxOnly bool) ([]byte, error)
+	// SyncData makes what was stored through mem and the file's size durable.
+	SyncData(f *os.File, mem []byte) error
+	// SyncRange makes n bytes from off of mem durable, and as little else as
+	// possible; off and n are multiples of the page size.
+	SyncRange(f *os.File, mem []byte, off, n int) error
+	// SyncDir makes the names in a directory durable.
+	SyncDir(dir string) error
+	// Publish gives the file at temp the name path, unless path exists: then the
+	// error is fs.ErrExist. temp is gone afterwards in either case.
+	Publish(temp, path string) error
+	// LockWriter takes the writer's lock of the file, without waiting.
+	LockWriter(f *os.File) error
+	// LockReader takes a reader's lock of the file, without waiting.
+	LockReader(f *os.File) error
+	// KeepReadersOut fails if another process has the readers' lock, else keeps
+	// it from being taken until unlock.
+	KeepReadersOut(f *os.File) (unlock func(), err error)
+	// Unlock gives the lock back. Closing the file is not enough: a mapping keeps
+	// the open file, and with it the lock, as long as it lasts.
+	Unlock(f *os.File) error
+}
+
+// RealSystem is the operating system itself, for a System that replaces some of
+// its calls.
+func RealSystem() System { return realSystem{} }
+
+type realSystem struct{}
+
+var (
+	errHeld   = errors.New("lock is held")
+	errNotDAX = errors.New("no direct mapping of persistent memory")
+)
+
+// OpenFile implements System.
+func (realSystem) OpenFile(name string, flag int, perm os.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+
+// identity is what tells a file from its copies, and this boot from another.
+type identity struct {
+	bootID    [16]byte // zero where there is none: then never "the same boot"
+	inode     uint64
+	dev       uint64 // 0 where the number is anonymous
+	birthSec  int64
+	birthNsec uint32
+}
+
+// writeZeros extends a file where the file system cannot reserve space.
+func writeZeros(f *os.File, oldBytes, newBytes int64) error {
+	zeros := make([]byte, 1<<20)
+	for at := oldBytes; at < newBytes; {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), newBytes-at)], at)
+		if err != nil {
+			return errors.Join(err, f.Truncate(oldBytes))
+		}
+		at += int64(n)
+	}
+	return nil
+}
+
+// linkPublish is Publish by link(2), which never replaces a file.
+func linkPublish(temp, path string) error {
+	err := os.Link(temp, path)
+	return errors.Join(err, os.Remove(temp))
+}

@@ -1,0 +1,133 @@
+package pmem
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+	"unsafe"
+
+	"pmemtable/flush"
+	"pmemtable/internal/layout"
+	"pmemtable/internal/race"
+)
+
+// This file is the only one of the package that turns offsets into addresses.
+// Each access checks its offset against the published size of the file, so an
+// offset read from a damaged file can name wrong bytes but never bytes outside.
+//
+// Why the checks are enough: the size only grows while a pool is open, it is a
+// multiple of a page, and the mapping covers it; an aligned word that begins
+// below it therefore ends below it.
+
+// Line is a line of 64 bytes in the mapping. It is read word by word; there is
+// no method to store.
+type Line [layout.SlotsPerLine]uint64
+
+// Load reads word i of the line atomically.
+func (l *Line) Load(i int) uint64 { return atomic.LoadUint64(&l[i&(layout.SlotsPerLine-1)]) }
+
+var noLine Line // what an offset outside the file reads as
+
+func (p *Pool) at(off uint64) unsafe.Pointer { return unsafe.Add(p.base, off) }
+
+// Load reads the aligned word at off atomically; 0 if there is none.
+func (p *Pool) Load(off uint64) uint64 {
+	if off&(layout.WordBytes-1) != 0 || off >= p.size.Load() {
+		return 0
+	}
+	return atomic.LoadUint64((*uint64)(unsafe.Add(p.base, off)))
+}
+
+// Line returns the aligned line at off; one of zeros if there is none. It is
+// valid as long as the pool is reachable.
+func (p *Pool) Line(off uint64) *Line {
+	if off&(layout.LineBytes-1) != 0 || off >= p.size.Load() {
+		return &noLine
+	}
+	return (*Line)(unsafe.Add(p.base, off))
+}
+
+// Bytes returns the n bytes at off in place, nil if the file does not hold them
+// all. The caller must not write to them, must know that nobody else does
+// (a record that is pinned, or of a frozen root), and must keep the pool reachable.
+func (p *Pool) Bytes(off uint64, n int) []byte {
+	size := p.size.Load()
+	if n < 0 || off > size || uint64(n) > size-off {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Add(p.base, off)), n)
+}
+
+// Speculative returns the n bytes at off as Bytes does, for a caller that knows
+// they may be changing and checks afterwards that they were not. Under the race
+// detector it is a copy made with atomic loads, since the detector cannot know
+// of the check.
+func (p *Pool) Speculative(off uint64, n int) []byte {
+	b := p.Bytes(off, n)
+	if !race.Enabled || b == nil {
+		return b
+	}
+	out := make([]byte, len(b))
+	for i := 0; i < n; {
+		at := off + uint64(i)
+		w := atomic.LoadUint64((*uint64)(p.at(at &^ 7)))
+		for s := at & 7; s < 8 && i < n; s, i = s+1, i+1 {
+			out[i] = byte(w >> (8 * s))
+		}
+	}
+	return out
+}
+
+// copyWords copies memory to which others may be storing. It begins and ends on a
+// word, or nobody is.
+func copyWords(mem []byte) []byte {
+	out := append([]byte(nil), mem[:0]...)
+	if !race.Enabled || len(mem)%layout.WordBytes != 0 {
+		return append(out, mem...)
+	}
+	for i := 0; i < len(mem); i += layout.WordBytes {
+		out = binary.LittleEndian.AppendUint64(out, atomic.LoadUint64((*uint64)(unsafe.Pointer(&mem[i]))))
+	}
+	return out
+}
+
+// storeWord is the one place that stores a word.
+func (p *Pool) storeWord(off, word uint64) {
+	atomic.StoreUint64((*uint64)(p.at(off)), word)
+}
+
+// storeBytes is the one place that stores bytes. Nobody else may be storing to
+// the words it touches.
+func (p *Pool) storeBytes(off uint64, src []byte) {
+	if !race.Enabled {
+		copy(unsafe.Slice((*byte)(p.at(off)), len(src)), src)
+		return
+	}
+	for i := 0; i < len(src); {
+		at := off + uint64(i)
+		word := (*uint64)(p.at(at &^ 7))
+		w := atomic.LoadUint64(word)
+		for s := at & 7; s < 8 && i < len(src); s, i = s+1, i+1 {
+			w = w&^(0xff<<(8*s)) | uint64(src[i])<<(8*s)
+		}
+		atomic.StoreUint64(word, w)
+	}
+}
+
+// persist writes the ranges back and drains, in one assembly call.
+func (p *Pool) persist(ranges []Range) {
+	var entries [4]flush.Entry
+	for len(ranges) > 0 {
+		n := min(len(ranges), len(entries))
+		for i, r := range ranges[:n] {
+			entries[i] = flush.Entry{Dst: p.at(r.Offset), Len: uintptr(r.Bytes)}
+		}
+		flush.Persist(entries[:n])
+		ranges = ranges[n:]
+	}
+}
+
+// setBase points the pool at its mapped memory.
+func (p *Pool) setBase(mem []byte) { p.base = unsafe.Pointer(unsafe.SliceData(mem)) }
+
+// view is the type of Pool.base, named here so that no other file needs unsafe.
+type view = unsafe.Pointer
