@@ -1,0 +1,344 @@
+package recovery
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+)
+
+// Report is what a check saw.
+type Report struct {
+	Entries        int
+	KeyBytes       int64
+	ValueBytes     int64
+	Directories    int
+	Segments       int
+	Chains         int // overflow segments among them
+	Chunks         int // in the file
+	FreeChunks     int // that nothing reaches
+	ReachableBytes int64
+	FreeBytes      int64
+	Problems       []Problem
+	// Dropped counts problems beyond MaxProblems, which are not listed.
+	Dropped int
+}
+
+// MaxProblems bounds the list of a report.
+const MaxProblems = 1000
+
+// Problem is one thing that is wrong with a file.
+type Problem struct {
+	Where  string // the kind of object
+	Offset uint64
+	What   string
+}
+
+// String says it in a line.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s at offset %#x: %s", p.Where, p.Offset, p.What)
+}
+
+// Err is nil for a report without problems, else an ErrCorrupt that names the first.
+func (r *Report) Err(p *pmem.Pool) error {
+	if len(r.Problems) == 0 {
+		return nil
+	}
+	first := r.Problems[0]
+	more := len(r.Problems) + r.Dropped - 1
+	if more == 0 {
+		return p.Corrupt(first.Where, first.Offset, "%s", first.What)
+	}
+	return p.Corrupt(first.Where, first.Offset, "%s (and %d more problems)", first.What, more)
+}
+
+// Hash is how a table hashes its keys; tests of collisions replace it.
+type Hash func(key []byte) uint64
+
+// KeyHash is the hash of a pool's keys: seeded XXH3, so that nobody who does not
+// know the seed can choose keys that collide.
+func KeyHash(p *pmem.Pool) Hash {
+	seed := p.Header().HashSeed
+	return func(key []byte) uint64 { return xxh3.HashSeed(key, seed) }
+}
+
+// Check verifies everything that frozen roots reach: structure, reachability, no
+// block referred to twice, the checksum of every record, that it lies where a
+// lookup of its key finds it, and the counts per stripe unless nil. It never
+// writes. hash nil: KeyHash.
+func Check(p *pmem.Pool, roots Roots, counts []uint64, hash Hash) Report {
+	c := checkRoots(p, roots, nil, hash)
+	c.compareCounts(counts)
+	return c.Report
+}
+
+// CheckView is Check for a read-only open, with the words of a batch that a crash
+// cut off laid over the tree; nil for none.
+func CheckView(p *pmem.Pool, roots Roots, overlay *map[uint64]uint64, counts []uint64, hash Hash) Report {
+	var words map[uint64]uint64
+	if overlay != nil {
+		words = *overlay
+	}
+	c := checkRoots(p, roots, words, hash)
+	c.compareCounts(counts)
+	return c.Report
+}
+
+// compareCounts reports stripes whose entries are not as many as the count says.
+func (c *checker) compareCounts(counts []uint64) {
+	if len(c.Problems) > 0 {
+		return // what is damaged is not counted
+	}
+	for i, want := range counts {
+		if got := c.perStripe[i]; got != want {
+			c.add(Problem{"superblock", 0, fmt.Sprintf("stripe %d has %d entries, its count says %d", i, got, want)})
+		}
+	}
+}
+
+// checker collects a report from several goroutines.
+type checker struct {
+	Report
+	pool      *pmem.Pool
+	hash      Hash
+	overlay   map[uint64]uint64
+	marks     *pmem.Marks
+	perStripe []uint64
+
+	mu sync.Mutex // guards Report
+}
+
+func checkRoots(p *pmem.Pool, roots Roots, overlay map[uint64]uint64, hash Hash) *checker {
+	if hash == nil {
+		hash = KeyHash(p)
+	}
+	c := &checker{pool: p, hash: hash, overlay: overlay, marks: p.NewMarksNow(), perStripe: make([]uint64, len(roots.Stripes))}
+	if roots.Metadata != 0 {
+		c.metadata(roots.Metadata)
+	}
+	_ = eachStripe(context.Background(), len(roots.Stripes), func(stripe int) error {
+		c.stripe(stripe, roots.Stripes[stripe])
+		return nil
+	})
+	if err := c.marks.Validate(); err != nil {
+		c.add(Problem{"chunk", 0, err.Error()})
+	}
+	used, _, reachable := c.marks.Usage()
+	c.Chunks = c.marks.Chunks()
+	c.ReachableBytes = reachable
+	c.FreeChunks = c.Chunks - used
+	c.FreeBytes = int64(c.Chunks)*int64(p.Geometry().ChunkBytes) - reachable
+	slices.SortFunc(c.Problems, func(a, b Problem) int { return cmp.Compare(a.Offset, b.Offset) })
+	return c
+}
+
+func (c *checker) add(p Problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.Problems) >= MaxProblems {
+		c.Dropped++
+		return
+	}
+	c.Problems = append(c.Problems, p)
+}
+
+// addErr turns a walk's error into a problem.
+func (c *checker) addErr(err error) {
+	if ce, ok := err.(*pmem.CorruptError); ok {
+		c.add(Problem{ce.Object, ce.Offset, ce.Reason})
+	} else if err != nil {
+		c.add(Problem{"tree", 0, err.Error()})
+	}
+}
+
+func (c *checker) mark(object string, off uint64, sizeBytes int) {
+	fresh, err := c.marks.Mark(off, sizeBytes)
+	if err == nil && !fresh {
+		err = errTwice
+	}
+	if err != nil {
+		c.add(Problem{object, off, err.Error()})
+	}
+}
+
+func (c *checker) metadata(off uint64) {
+	rec, err := ReadRecord(c.pool, off)
+	if err != nil {
+		c.addErr(err)
+		return
+	}
+	c.mark("metadata", off, rec.Size())
+}
+
+// entry is what one slot of a chain holds.
+type entry struct {
+	hash uint64
+	key  []byte
+	at   uint64
+}
+
+// stripe checks the tree of one stripe. Damage of the structure ends it, damage
+// of single entries does not.
+func (c *checker) stripe(stripe int, root uint64) {
+	var (
+		local   Report
+		entries []entry
+	)
+	w := walk{pool: c.pool, stripe: stripe, overlay: c.overlay,
+		directory: func(at uint64, depth uint) error {
+			local.Directories++
+			c.mark("directory", at, layout.DirectoryBytes(depth))
+			return nil
+		},
+		segment: func(at uint64, h layout.SegmentHeader) (bool, error) {
+			local.Segments++
+			if h.Overflow {
+				local.Chains++
+			} else {
+				c.duplicates(entries)
+				entries = entries[:0]
+			}
+			fresh, err := c.marks.Mark(at, c.pool.Geometry().SegmentBytes)
+			if err == nil && !fresh {
+				err = errTwice
+			}
+			return true, wrapMark(c.pool, "segment", at, err)
+		},
+		slot: func(seg *segmentView, line, slot int, word uint64) error {
+			e, value, err := c.slot(seg, line, slot, word)
+			if err != nil {
+				c.addErr(err)
+				return nil
+			}
+			local.Entries++
+			local.KeyBytes += int64(len(e.key))
+			local.ValueBytes += int64(value)
+			entries = append(entries, e)
+			return nil
+		},
+	}
+	err := w.stripeRoot(root)
+	c.duplicates(entries)
+	c.addErr(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.perStripe[stripe] = uint64(local.Entries)
+	c.Entries += local.Entries
+	c.KeyBytes += local.KeyBytes
+	c.ValueBytes += local.ValueBytes
+	c.Directories += local.Directories
+	c.Segments += local.Segments
+	c.Chains += local.Chains
+}
+
+// slot checks one entry: its record, and that a lookup finds it there.
+func (c *checker) slot(seg *segmentView, line, slot int, word uint64) (entry, int, error) {
+	p, off := c.pool, layout.SlotRecord(word)
+	at := seg.at + layout.LineBytes*uint64(line+1) + uint64(slot)*layout.WordBytes
+	if slot != 0 && word&layout.SlotOverflow != 0 {
+		return entry{}, 0, p.Corrupt("slot", at, "an overflow bit that only a line's first slot may have")
+	}
+	rec, err := ReadRecord(p, off)
+	if err != nil {
+		return entry{}, 0, err
+	}
+	c.mark("record", off, rec.Size())
+	h, g := c.hash(rec.Key), p.Geometry()
+	bits := g.StripeBits()
+	switch {
+	case layout.StripeOf(h, bits) != seg.header.Stripe,
+		layout.DirectoryIndex(h, bits, seg.header.Depth) != seg.header.Prefix:
+		return entry{}, 0, p.Corrupt("record", off, "its key belongs to another segment than that of slot %#x", at)
+	case layout.Tag(h, bits, seg.header.TagShift) != word&layout.SlotTagMask:
+		return entry{}, 0, p.Corrupt("slot", at, "its tag is not that of its key")
+	}
+	if err := c.findable(seg, line, at, h, word); err != nil {
+		return entry{}, 0, err
+	}
+	return entry{h, rec.Key, at}, len(rec.Value), nil
+}
+
+// findable checks that a lookup which begins at the home line comes by.
+func (c *checker) findable(seg *segmentView, line int, at, hash, word uint64) error {
+	p, g := c.pool, c.pool.Geometry()
+	home := layout.HomeLine(hash, g.Lines())
+	first, last := home, home+layout.WindowLines-1
+	if seg.header.Overflow {
+		first, last = 0, g.Lines()-1
+	} else if layout.SlotDisplacement(word) != line-home {
+		return p.Corrupt("slot", at, "its displacement %d does not lead home to line %d", layout.SlotDisplacement(word), home)
+	}
+	if line < first || line > last {
+		return p.Corrupt("slot", at, "it lies in line %d, a lookup goes from %d to %d", line, first, last)
+	}
+	for l := first; l < line; l++ {
+		if !c.overflows(seg.at, l) {
+			return p.Corrupt("slot", at, "line %d before it lacks the overflow bit, so a lookup ends there", l)
+		}
+	}
+	for s := seg.parent; s != nil; s = s.parent {
+		first, end := home, home+layout.WindowLines
+		if s.header.Overflow {
+			first, end = 0, g.Lines()
+		}
+		for l := first; l < end; l++ {
+			if !c.overflows(s.at, l) {
+				return p.Corrupt("slot", at, "line %d of the segment at %#x lacks the overflow bit, so a lookup does not follow the chain", l, s.at)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) overflows(seg uint64, line int) bool {
+	at := seg + layout.LineBytes*uint64(line+1)
+	w := walk{pool: c.pool, overlay: c.overlay}
+	return w.load(at)&layout.SlotOverflow != 0
+}
+
+// duplicates reports keys that a segment and its chain hold twice.
+func (c *checker) duplicates(entries []entry) {
+	slices.SortFunc(entries, func(a, b entry) int {
+		if d := cmp.Compare(a.hash, b.hash); d != 0 {
+			return d
+		}
+		return bytes.Compare(a.key, b.key)
+	})
+	for i := 1; i < len(entries); i++ {
+		if a, b := entries[i-1], entries[i]; a.hash == b.hash && bytes.Equal(a.key, b.key) {
+			c.add(Problem{"slot", b.at, fmt.Sprintf("the same key as slot %#x", a.at)})
+		}
+	}
+}
+
+// Record is a record in place: its slices lie in the mapping.
+type Record struct {
+	layout.RecordShape
+	Key, Value []byte
+}
+
+// ReadRecord reads and verifies the record at offset off, which nobody may be
+// reusing: it lies in a frozen tree, is pinned, or its stripe is locked.
+func ReadRecord(p *pmem.Pool, off uint64) (Record, error) {
+	head := p.Bytes(off, layout.MaxRecordHeaderBytes)
+	if head == nil || off < p.Regions().Arena {
+		return Record{}, p.Corrupt("record", off, "it lies outside the file")
+	}
+	shape := layout.DecodeRecord(head)
+	b := p.Bytes(off, shape.Size())
+	if shape.ValueSize > layout.MaxValueBytes || b == nil {
+		return Record{}, p.Corrupt("record", off, "its size of %d bytes runs over the end of the file", shape.Size())
+	}
+	if !layout.RecordIntact(b) {
+		return Record{}, p.Corrupt("record", off, "its checksum is wrong")
+	}
+	b = b[shape.HeaderSize:]
+	return Record{shape, b[:shape.KeySize:shape.KeySize], b[shape.KeySize:]}, nil
+}

@@ -1,0 +1,107 @@
+package recovery
+
+import (
+	"fmt"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+)
+
+// Decision says which root of a pool is the truth.
+type Decision struct {
+	// Working: the working root is. Otherwise Slot is.
+	Working bool
+	// Slot is the committed root: the truth, or the newest one beside a working
+	// root; nil if no slot is intact or all are void.
+	Slot *pmem.Slot
+	// Unproven: nothing vouches for the root; check it whole before use.
+	Unproven bool
+	// Poisoned: the previous session ended with a failed sync.
+	Poisoned bool
+	// Clean: the previous session was closed in order.
+	Clean bool
+	// Why says it in words, for operators.
+	Why string
+}
+
+// Choose decides by the previous session's record, not by the present medium:
+// what that session promised, and what a crash could do to it, depend on where
+// it ran.
+func Choose(p *pmem.Pool) (Decision, error) {
+	prev := p.Previous()
+	slots := p.Slots()
+	var d Decision
+	if len(slots) > 0 {
+		d.Slot = &slots[0]
+	}
+	direct := prev.Medium == uint8(layout.MediumDAX) && prev.Forced == 0
+	cached := prev.Medium == uint8(layout.MediumPageCache) // synced as such, forced or not
+	switch {
+	case p.BesideWriter():
+		d.Working, d.Why = true, "the working root of the process that is writing"
+	case prev.Poisoned != 0:
+		d.Poisoned = true
+		d.Slot = withSequence(slots, prev.LastGood)
+		d.Why = fmt.Sprintf("the last committed root that is known to be durable (sequence %d): a sync failed in the previous session", prev.LastGood)
+	case prev.Clean != 0:
+		d.Clean, d.Why = true, "the committed root: closed in order"
+		d.Slot = withSequence(slots, prev.LastGood)
+	case p.SameFile() && direct:
+		d.Working, d.Why = true, "the working root: not closed, but on persistent memory every acknowledged write is in it"
+	case p.SameFile() && p.SameBoot():
+		d.Working, d.Why = true, "the working root: not closed, but the machine has not restarted since"
+	case p.SameFile() && cached:
+		d.Why = "the last committed root: not closed, and the machine has restarted since"
+	case cached:
+		d.Unproven = true
+		d.Why = "the last committed root, after a full check: the file is a copy, made while it was open or after a crash"
+	default:
+		d.Working, d.Unproven = true, true
+		d.Why = "the working root, after a full check: nothing vouches for a file on this medium that was copied or outlived its machine"
+	}
+	if !d.Working && d.Slot == nil {
+		return d, p.Corrupt("superblock", p.Regions().Superblock[0], "the slot that would be the truth after the previous session is damaged, or none is intact")
+	}
+	return d, nil
+}
+
+// withSequence returns the slot of the one commit that counts, nil if it is damaged:
+// what an older one reaches may have been reused.
+func withSequence(slots []pmem.Slot, sequence uint64) *pmem.Slot {
+	for i := range slots {
+		if slots[i].Sequence == sequence {
+			return &slots[i]
+		}
+	}
+	return nil
+}
+
+// WorkingRoot returns the offset of the root area that the working root pointer
+// names.
+func WorkingRoot(p *pmem.Pool) (uint64, error) {
+	r := p.Regions()
+	at := p.Load(r.Control + layout.ControlRoot)
+	if at != r.Root[0] && at != r.Root[1] {
+		return 0, p.Corrupt("working root pointer", r.Control, "%#x is neither root area", at)
+	}
+	return at, nil
+}
+
+// Roots are the roots of a tree of the table that nobody changes any more.
+type Roots struct {
+	Stripes  []uint64 // stripe root words
+	Metadata uint64
+	area     uint64 // the root area that they were read from, 0 for none
+}
+
+// readRoots copies the roots of a root area.
+func readRoots(p *pmem.Pool, area uint64) Roots {
+	r := Roots{Stripes: make([]uint64, p.Geometry().Stripes), area: area}
+	for i := range r.Stripes {
+		r.Stripes[i] = p.Load(area + layout.RootStripes + uint64(i)*layout.WordBytes)
+	}
+	r.Metadata = p.Load(area + layout.RootMetadata)
+	return r
+}
+
+func slotRoots(s *pmem.Slot) Roots { return Roots{Stripes: s.Roots, Metadata: s.Metadata} }

@@ -1,0 +1,205 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+)
+
+// Marked is what Mark found.
+type Marked struct {
+	Marks   *pmem.Marks
+	Counts  []uint64 // entries per stripe, of the working root as of open
+	Entries uint64
+}
+
+// Mark finds what the roots of a session's start reach: first the working root's
+// tree, then what only a protected slot reaches, which is passed to unlinked. The
+// trees are frozen: everything in them was born before the session's first epoch,
+// and the caller sees to it that nothing of them is reused before Mark is done.
+//
+// On persistent memory it writes back what it reads and a kill may have left
+// undrained (directory words, overflow links, slots with the pending bit), and
+// drains before it returns, so that nothing behind an older word is reused before
+// the newer one is durable.
+//
+// An error is damage, or ctx's: then nothing may be swept.
+func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)) (*Marked, error) {
+	m := &Marked{Marks: p.NewMarks(), Counts: make([]uint64, len(s.Roots.Stripes))}
+	if err := m.markMetadata(p, s.Roots.Metadata); err != nil {
+		return nil, err
+	}
+	err := eachStripe(ctx, len(s.Roots.Stripes), func(stripe int) error {
+		return m.markStripe(ctx, p, stripe, s.Roots.Stripes[stripe])
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range s.Protected {
+		if err := m.markSlot(ctx, p, &s.Protected[i], unlinked); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range m.Counts {
+		m.Entries += n
+	}
+	return m, m.Marks.Validate()
+}
+
+// eachStripe runs fn for every stripe, on half of the processors, so that the
+// table can serve meanwhile. It returns the first error.
+func eachStripe(ctx context.Context, stripes int, fn func(stripe int) error) error {
+	var (
+		next atomic.Int64
+		wg   sync.WaitGroup
+		errs = make([]error, max(1, runtime.GOMAXPROCS(0)/2))
+	)
+	for w := range errs {
+		wg.Go(func() {
+			for errs[w] == nil {
+				i := int(next.Add(1) - 1)
+				if i >= stripes {
+					return
+				}
+				if errs[w] = ctx.Err(); errs[w] == nil {
+					errs[w] = fn(i)
+				}
+			}
+			next.Store(int64(stripes)) // one error is enough
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (m *Marked) markMetadata(p *pmem.Pool, word uint64) error {
+	if word == 0 {
+		return nil
+	}
+	_, err := m.Marks.Mark(word, 1)
+	return wrapMark(p, "metadata", word, err)
+}
+
+// markStripe marks the tree of one stripe of the working root, in which every
+// block has exactly one reference.
+func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, root uint64) error {
+	once := func(object string, off uint64, sizeBytes int) error {
+		fresh, err := m.Marks.Mark(off, sizeBytes)
+		if err == nil && !fresh {
+			err = errTwice
+		}
+		return wrapMark(p, object, off, err)
+	}
+	count := uint64(0)
+	w := walk{pool: p, stripe: stripe,
+		directory: func(at uint64, depth uint) error {
+			p.Persist(pmem.Range{Offset: at, Bytes: layout.DirectoryBytes(depth)})
+			return once("directory", at, layout.DirectoryBytes(depth))
+		},
+		segment: func(at uint64, h layout.SegmentHeader) (bool, error) {
+			p.PersistWord(at + layout.SegmentNext)
+			return true, errors.Join(ctx.Err(), once("segment", at, p.Geometry().SegmentBytes))
+		},
+		pending: func(at uint64) { p.PersistWord(at) },
+		slot: func(_ *segmentView, _, _ int, word uint64) error {
+			count++
+			return once("record", layout.SlotRecord(word), 1)
+		},
+	}
+	err := w.stripeRoot(root)
+	m.Counts[stripe] = count
+	return err
+}
+
+// markSlot marks what only a protected superblock slot reaches. A segment that is
+// marked is one of the working root's tree, or of the slot before: then so is all
+// that it held when the slot was committed and still holds.
+func (m *Marked) markSlot(ctx context.Context, p *pmem.Pool, s *pmem.Slot, unlinked func(off uint64)) error {
+	mark := func(object string, off uint64, sizeBytes int) (fresh bool, err error) {
+		fresh, err = m.Marks.Mark(off, sizeBytes)
+		if fresh {
+			unlinked(off)
+		}
+		return fresh, wrapMark(p, object, off, err)
+	}
+	if s.Metadata != 0 {
+		if _, err := mark("metadata", s.Metadata, 1); err != nil {
+			return err
+		}
+	}
+	for stripe, root := range s.Roots {
+		w := walk{pool: p, stripe: stripe,
+			directory: func(at uint64, depth uint) error {
+				_, err := mark("directory", at, layout.DirectoryBytes(depth))
+				return err
+			},
+			segment: func(at uint64, h layout.SegmentHeader) (bool, error) {
+				fresh, err := mark("segment", at, p.Geometry().SegmentBytes)
+				return fresh, errors.Join(ctx.Err(), err)
+			},
+			slot: func(_ *segmentView, _, _ int, word uint64) error {
+				_, err := mark("record", layout.SlotRecord(word), 1)
+				return err
+			},
+		}
+		if err := w.stripeRoot(root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errTwice = errors.New("two references to one block")
+
+func wrapMark(p *pmem.Pool, object string, off uint64, err error) error {
+	if err == nil {
+		return nil
+	}
+	return p.Corrupt(object, off, "%v", err)
+}
+
+// Blocks calls fn with every block of a frozen tree, and reads none of them any
+// more when it does: after a Clear, to give the old one back to writers who will
+// use it at once. Damage ends it.
+func Blocks(p *pmem.Pool, roots Roots, fn func(off uint64) error) error {
+	for stripe, root := range roots.Stripes {
+		var read []uint64 // the segment that is being read, and what it holds
+		done := func() error {
+			for _, off := range read {
+				if err := fn(off); err != nil {
+					return err
+				}
+			}
+			read = read[:0]
+			return nil
+		}
+		dir := uint64(0)
+		w := walk{pool: p, stripe: stripe,
+			directory: func(at uint64, _ uint) error { dir = at; return nil },
+			segment: func(at uint64, _ layout.SegmentHeader) (bool, error) {
+				err := done()
+				read = append(read, at)
+				return true, err
+			},
+			slot: func(_ *segmentView, _, _ int, word uint64) error {
+				read = append(read, layout.SlotRecord(word))
+				return nil
+			},
+		}
+		if err := w.stripeRoot(root); err != nil {
+			return err
+		}
+		if root != 0 {
+			read = append(read, dir)
+		}
+		if err := done(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
