@@ -1,0 +1,339 @@
+package table
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+	"pmemtable/recovery"
+)
+
+// Batch collects changes of several keys, and of the metadata record, for Apply.
+// The last change of a key counts. It copies what it is given, and is for one
+// goroutine at a time.
+type Batch struct {
+	ops      []batchOp
+	index    map[string]int // of the last change of a key
+	metadata []byte
+	hasMeta  bool
+}
+
+type batchOp struct {
+	key, value []byte
+	remove     bool
+}
+
+// NewBatch returns an empty batch.
+func NewBatch() *Batch { return &Batch{index: make(map[string]int)} }
+
+// Put stores value under key when the batch is applied.
+func (b *Batch) Put(key, value []byte) {
+	b.add(batchOp{key: slices.Clone(key), value: slices.Clone(value)})
+}
+
+// Delete removes key when the batch is applied.
+func (b *Batch) Delete(key []byte) { b.add(batchOp{key: slices.Clone(key), remove: true}) }
+
+func (b *Batch) add(op batchOp) {
+	if i, ok := b.index[string(op.key)]; ok {
+		b.ops[i] = op
+		return
+	}
+	b.index[string(op.key)] = len(b.ops)
+	b.ops = append(b.ops, op)
+}
+
+// SetMetadata replaces the table's metadata record when the batch is applied: a
+// replicated state machine stores its applied index there.
+func (b *Batch) SetMetadata(meta []byte) { b.metadata, b.hasMeta = slices.Clone(meta), true }
+
+// Len is the number of keys that the batch changes.
+func (b *Batch) Len() int { return len(b.ops) }
+
+// Reset empties the batch for another use.
+func (b *Batch) Reset() {
+	b.ops, b.metadata, b.hasMeta = b.ops[:0], nil, false
+	clear(b.index)
+}
+
+// batchRun is one Apply under way.
+type batchRun struct {
+	table     *Table
+	ops       []mutation
+	stripes   []int // ascending, each once
+	kits      map[int]*kit
+	meta      uint64 // the filled metadata record, 0 for none
+	hasMeta   bool
+	metaBytes int
+	// onlyOver: do it only if this is the metadata record's block; 0 for always.
+	onlyOver uint64
+	oldMeta  locatedRecord // the one that it replaces; its offset is 0 for none
+
+	// The plan, made under the locks of all stripes; the intent is its stores.
+	places  []place // of each op
+	act     []bool  // whether it changes anything
+	targets []uint64
+	taken   map[uint64]bool // free slots that an op of this batch will fill
+	stores  []layout.IntentStore
+}
+
+// Apply makes all changes of a batch, or none, across any crash, and returns when
+// they are durable as Options.Durability says. Other writers of the keys see all
+// or none; a reader without a lock may see some of the keys changed a moment
+// before the others. ErrTooLarge if the batch has more changes than the intent
+// record holds (4,092 by default), or for a key or value that is too large; then,
+// as after ErrFull, nothing was changed.
+//
+//  1. the records are filled and made durable. Nothing reaches them.
+//  2. all stripes concerned are locked, in ascending order. Segments are copied and
+//     split until every change is the store of one slot; overflow bits are set.
+//  3. the intent, slots and new words, is made durable. From here on a crash ends
+//     with the whole batch: an open redoes it. So no pending bits are needed.
+//  4. the slots and the metadata word are stored and made durable.
+//  5. the intent is cleared, durably.
+//  6. the old records are retired, and the stripes unlocked.
+func (t *Table) Apply(b *Batch) error {
+	defer runtime.KeepAlive(t)
+	s := &t.stripes[0] // any: so that Close waits for this call
+	if err := t.enter(s); err != nil {
+		return err
+	}
+	defer s.leave()
+	if n := len(b.ops) + 1; n > t.geometry.MaxIntentStores() {
+		return fmt.Errorf("%w: a batch of %d changes, the limit is %d", ErrTooLarge, len(b.ops), t.geometry.MaxIntentStores()-1)
+	}
+	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: b.hasMeta}
+	defer r.unpack()
+	if err := r.fill(b); err != nil {
+		return err
+	}
+	if len(r.stripes) == 0 {
+		return nil
+	}
+	epoch, changed, err := r.run()
+	if err != nil {
+		return err
+	}
+	return t.acknowledge(epoch, changed)
+}
+
+// fill is step 1.
+func (r *batchRun) fill(b *Batch) error {
+	t := r.table
+	for _, op := range b.ops {
+		m := mutation{kind: store, key: op.key, value: op.value}
+		if op.remove {
+			m.kind = remove
+		}
+		if err := checkSizes(&m); err != nil {
+			return err
+		}
+		m.hash = t.hash(op.key)
+		stripe := layout.StripeOf(m.hash, t.stripeBits)
+		if m.kind.stores() {
+			if err := t.fill(&t.stripes[stripe], &m); err != nil {
+				return err
+			}
+		}
+		r.ops = append(r.ops, m)
+		r.stripes = append(r.stripes, stripe)
+	}
+	if b.hasMeta {
+		m := mutation{value: b.metadata}
+		if err := checkSizes(&m); err != nil {
+			return err
+		}
+		if err := t.fill(&t.stripes[0], &m); err != nil {
+			return err
+		}
+		r.meta, r.metaBytes = m.record, len(b.metadata)
+		r.stripes = append(r.stripes, 0) // whose version guards the old one
+	}
+	slices.Sort(r.stripes)
+	r.stripes = slices.Compact(r.stripes)
+	return nil
+}
+
+// run is steps 2 to 6.
+func (r *batchRun) run() (epoch uint64, changed bool, err error) {
+	t := r.table
+	t.intentMu.Lock()
+	defer t.intentMu.Unlock()
+	for {
+		r.lock()
+		stripe, missing, err := r.plan()
+		if err == nil && missing.nothing() {
+			break
+		}
+		r.unlock()
+		if err == nil {
+			err = t.stock(r.kit(stripe), missing, stripe, missing.urgency())
+		}
+		if err != nil {
+			return 0, false, err
+		}
+	}
+	defer r.unlock()
+	if len(r.stores) == 0 {
+		for _, i := range r.stripes {
+			epoch = max(epoch, t.stripes[i].lastChange)
+		}
+		return epoch, false, nil
+	}
+	t.intents++
+	t.pool.WriteIntent(t.intents, r.stores)
+	ranges := make([]pmem.Range, len(r.stores))
+	for i, s := range r.stores {
+		t.pool.Store(s.Offset, s.Word)
+		ranges[i] = pmem.Range{Offset: s.Offset, Bytes: layout.WordBytes}
+	}
+	t.pool.Persist(ranges...)
+	t.pool.ClearIntent()
+	r.settle()
+	return t.epoch.Load(), true, nil
+}
+
+func (r *batchRun) lock() {
+	for _, i := range r.stripes {
+		r.table.stripes[i].mu.Lock()
+	}
+}
+
+func (r *batchRun) unlock() {
+	for _, i := range r.stripes {
+		s := &r.table.stripes[i]
+		r.table.collectDue(s)
+		s.mu.Unlock()
+	}
+}
+
+func (r *batchRun) kit(stripe int) *kit {
+	k := r.kits[stripe]
+	if k == nil {
+		k = new(kit)
+		r.kits[stripe] = k
+	}
+	return k
+}
+
+// plan finds a slot for every change. After a structural change all is planned
+// anew, since it may have moved what was planned before. missing says which
+// blocks such a change needs first, for which stripe.
+func (r *batchRun) plan() (stripe int, missing need, err error) {
+	if err := r.table.poison(); err != nil {
+		return 0, need{}, err
+	}
+	r.places, r.act = make([]place, len(r.ops)), make([]bool, len(r.ops))
+	for {
+		r.taken = make(map[uint64]bool)
+		r.targets = make([]uint64, len(r.ops))
+		restart := false
+		for i := range r.ops {
+			ready := false
+			if stripe, ready, missing, err = r.planOne(i); err != nil || !missing.nothing() {
+				return stripe, missing, err
+			}
+			if !ready {
+				restart = true
+				break
+			}
+		}
+		if !restart {
+			return 0, need{}, r.list()
+		}
+	}
+}
+
+// planOne plans one change; ready is false after a structural change.
+func (r *batchRun) planOne(i int) (stripe int, ready bool, missing need, err error) {
+	t, m, at := r.table, &r.ops[i], &r.places[i]
+	stripe = layout.StripeOf(m.hash, t.stripeBits)
+	s := &t.stripes[stripe]
+	at.taken = r.taken
+	if err := t.locate(s, at, m.key, m.hash); err != nil {
+		return stripe, false, need{}, err
+	}
+	m.existed = at.slot != 0
+	if r.act[i] = m.holds(at); !r.act[i] {
+		return stripe, true, need{}, nil
+	}
+	ready, missing, err = t.prepare(s, r.kit(stripe), m.hash, at)
+	if err != nil || !missing.nothing() || !ready {
+		return stripe, false, missing, err
+	}
+	r.targets[i] = at.slot
+	if at.slot == 0 {
+		r.targets[i] = at.free
+		r.taken[at.free] = true
+	}
+	return stripe, true, need{}, nil
+}
+
+// list turns the plan into stores, and sets the overflow bits that they need.
+func (r *batchRun) list() error {
+	t := r.table
+	r.stores = r.stores[:0]
+	for i := range r.ops {
+		if r.act[i] && r.places[i].slot == 0 {
+			t.setOverflow(&r.places[i])
+		}
+	}
+	for i := range r.ops {
+		if r.act[i] {
+			word := r.places[i].slotWord(&r.ops[i])
+			word |= t.pool.Load(r.targets[i]) & layout.SlotOverflow
+			r.stores = append(r.stores, layout.IntentStore{Offset: r.targets[i], Word: word})
+		}
+	}
+	if !r.hasMeta || r.onlyOver != 0 && r.onlyOver != t.pool.Load(t.metadataAt.Load()) {
+		return nil
+	}
+	r.stores = append(r.stores, layout.IntentStore{Offset: t.metadataAt.Load(), Word: r.meta})
+	r.oldMeta.offset = t.pool.Load(t.metadataAt.Load())
+	if r.oldMeta.offset == 0 {
+		return nil
+	}
+	var err error
+	r.oldMeta.Record, err = recovery.ReadRecord(t.pool, r.oldMeta.offset)
+	return err
+}
+
+// settle is step 6: what the stores made of the stripes.
+func (r *batchRun) settle() {
+	t := r.table
+	for i := range r.ops {
+		m, at := &r.ops[i], &r.places[i]
+		if !r.act[i] {
+			continue
+		}
+		t.settle(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m, at)
+	}
+	if r.hasMeta {
+		s := &t.stripes[0]
+		s.lastChange = t.epoch.Load()
+		t.noteBorn(s, r.meta, layout.RecordBytes(0, r.metaBytes))
+		if r.oldMeta.offset != 0 {
+			t.retire(s, r.oldMeta.offset, r.oldMeta.Birth, r.oldMeta.Size())
+		}
+		r.meta = 0
+	}
+}
+
+// unpack gives back what was taken and not used.
+func (r *batchRun) unpack() {
+	for i := range r.ops {
+		if r.ops[i].record != 0 {
+			r.table.pool.Free(r.ops[i].record)
+		}
+	}
+	if r.meta != 0 {
+		r.table.pool.Free(r.meta)
+	}
+	for _, k := range r.kits {
+		if k != nil {
+			r.table.unpack(k)
+		}
+	}
+}

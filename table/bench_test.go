@@ -1,0 +1,104 @@
+package table_test
+
+import (
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"pmemtable/pmem"
+	"pmemtable/table"
+)
+
+// The benchmarks here serve development; the comparison with the floor and with
+// other stores is the bench module's.
+
+const benchEntries = 1_000_000
+
+var benchTable = sync.OnceValue(func() *table.Table {
+	media := pmem.PageCache
+	if canFlush() {
+		media = pmem.DAX
+	}
+	h := pmem.NewHeap(nil, 512<<20)
+	p, err := pmem.OpenHeap(h, pmem.Options{Media: media})
+	if err != nil {
+		panic(err)
+	}
+	tab, err := table.OpenPool(p, &table.Options{Durability: table.OnSync})
+	if err != nil {
+		panic(err)
+	}
+	v := value(1, 100)
+	for i := range benchEntries {
+		if err := tab.Put(key(i), v); err != nil {
+			panic(err)
+		}
+	}
+	return tab
+})
+
+// BenchmarkGet shows with -cpu 1,2 that reads scale: a Get writes no memory that
+// another processor reads.
+func BenchmarkGet(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		offset int
+	}{{"hit", 0}, {"miss", benchEntries}} {
+		b.Run(c.name, func(b *testing.B) {
+			tab := benchTable()
+			var next atomic.Uint64
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				buf := make([]byte, 0, 128)
+				x := next.Add(1) * 0x9e3779b97f4a7c15
+				for pb.Next() {
+					x = x*6364136223846793005 + 1442695040888963407
+					var k [16]byte
+					copy(k[:], key(c.offset+int(x>>33)%benchEntries))
+					_, err := tab.AppendGet(buf, k[:])
+					if (err == nil) != (c.offset == 0) {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkPut overwrites and inserts on a fresh file that passes for persistent
+// memory where the machine can.
+func BenchmarkPut(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		keys int
+	}{{"new", 1 << 40}, {"over", 100_000}} {
+		b.Run(c.name, func(b *testing.B) {
+			media := pmem.PageCache
+			if canFlush() {
+				media = pmem.DAX
+			}
+			tab, err := table.Open(filepath.Join(b.TempDir(), "b.pmt"), &table.Options{Media: media, Durability: table.OnSync})
+			require.NoError(b, err)
+			v := value(1, 100)
+			var next atomic.Int64
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					i := int(next.Add(1)) % c.keys
+					if err := tab.Put(key(i), v); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+			b.StopTimer()
+			require.NoError(b, tab.Close())
+		})
+	}
+}

@@ -1,0 +1,274 @@
+package table
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+	"pmemtable/recovery"
+)
+
+// A commit makes the table as it stands at one instant durable on a medium of the
+// page cache, while writers go on:
+//
+//  1. cut: under all stripe locks, for microseconds, the stripe roots are copied
+//     and the epoch goes up. From here on a writer that would store into anything
+//     born before copies it first, so the copied roots name a frozen tree.
+//     A crash finds the previous committed root; the tree it reaches is whole,
+//     since its protector is still there.
+//  2. the file is synced: the frozen tree is durable. Later stores that the sync
+//     catches too touch nothing of it.
+//  3. the roots go to the idle superblock slot, and the file is synced. A crash
+//     finds either slot, and both trees are whole.
+//  4. the previous protector goes: what only the older root reached may be reused.
+type committer struct {
+	turn sync.Mutex // held by the one checkpoint under way; guards the next four
+	next uint64     // sequence of the next commit
+	idle int        // slot of the next commit
+	// slots protect what the superblock slots reach that a crash could need.
+	slots []*protector
+	// settled: the committed root is known to be durable, so that a commit by one
+	// sync can fall back to it.
+	settled bool
+
+	failed atomic.Pointer[error] // the sync that failed; never nil again afterwards
+
+	mu        sync.Mutex // guards all below to leading; no lock is taken under it
+	good      int        // slot of the last durable commit
+	last      uint64     // sequence of the last durable commit
+	count     uint64     // checkpoints
+	wake      sync.Cond  // on mu
+	committed uint64     // epochs up to it are durable
+	leading   bool       // some waiter runs a checkpoint for all
+
+	// For Interval: when the oldest write that no cut has caught was made, and the
+	// oldest that the checkpoint under way will commit. Unix nanoseconds, 0 none.
+	oldest, oldestCut atomic.Int64
+	dirty             chan struct{}
+}
+
+func (c *committer) init(next uint64, idle int) {
+	c.next, c.idle, c.good = next, idle, idle^1
+	c.wake.L = &c.mu
+	c.dirty = make(chan struct{}, 1)
+}
+
+// frozen is a tree that nobody changes any more, and its counts.
+type frozen struct {
+	epoch  uint64
+	roots  recovery.Roots
+	counts []uint64 // nil if not known
+	guard  *protector
+	born   []layout.Extent  // all that was linked in the epoch, nil if that is too much
+	fresh  map[int]struct{} // chunks whose descriptors no commit covers
+}
+
+// cut freezes the table at this instant. A cut for a commit takes the lists of
+// what was linked since the last one.
+func (t *Table) cut(commits bool) frozen {
+	t.lockAll()
+	defer t.unlockAll()
+	f := frozen{
+		epoch:  t.epoch.Load(),
+		roots:  recovery.Roots{Stripes: make([]uint64, len(t.stripes)), Metadata: t.pool.Load(t.metadataAt.Load())},
+		counts: make([]uint64, len(t.stripes)),
+	}
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		f.roots.Stripes[i] = t.pool.Load(t.rootAt(i))
+		if !s.based {
+			f.counts = nil
+		}
+		if f.counts != nil {
+			f.counts[i] = uint64(s.count)
+		}
+	}
+	if commits {
+		t.takeBorn(&f)
+		t.commits.catchOldest()
+	}
+	f.guard = t.epochs.protect(f.epoch)
+	at := t.pool.Regions().Control + layout.ControlEpoch
+	t.pool.Store(at, f.epoch+1)
+	t.pool.PersistWord(at) // before any birth in the new epoch
+	t.epoch.Store(f.epoch + 1)
+	return f
+}
+
+// checkpoint cuts and commits. It returns ErrPoisoned when a sync failed.
+func (t *Table) checkpoint() error {
+	c := &t.commits
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if err := t.poison(); err != nil {
+		return err
+	}
+	f := t.cut(true)
+	defer c.oldestCut.Store(0)
+	sb := pmem.Superblock{
+		Sequence:    c.next,
+		Epoch:       f.epoch,
+		Metadata:    f.roots.Metadata,
+		CountsKnown: f.counts != nil,
+		Roots:       f.roots.Stripes,
+		Counts:      f.counts,
+	}
+	if f.counts == nil {
+		sb.Counts = make([]uint64, len(t.stripes))
+	}
+	if c.settled {
+		sb.Extents = t.extentsOf(&f)
+	}
+	if err := t.pool.Commit(&sb, c.idle); err != nil {
+		return t.fail(err)
+	}
+	c.settled = true
+	for _, p := range c.slots {
+		t.epochs.release(p)
+	}
+	c.slots = append(c.slots[:0], f.guard)
+	c.mu.Lock()
+	c.good, c.last, c.committed = c.idle, c.next, f.epoch
+	c.count++
+	c.mu.Unlock()
+	c.wake.Broadcast()
+	c.idle ^= 1
+	c.next++
+	if t.pool.Media() != pmem.PageCache {
+		// Only a closed table's committed root counts on these media, and the
+		// session that follows a Close voids it.
+		t.epochs.release(f.guard)
+		c.slots = c.slots[:0]
+	}
+	return nil
+}
+
+// waitCommitted returns when everything of the epoch is durable on the medium.
+// Of many callers one runs the checkpoint for all; those that come while one is
+// under way share the next.
+func (t *Table) waitCommitted(epoch uint64) error {
+	if t.pool.Media() != pmem.PageCache {
+		return nil
+	}
+	c := &t.commits
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.committed < epoch {
+		switch {
+		case c.failed.Load() != nil:
+			return *c.failed.Load()
+		case c.leading:
+			c.wake.Wait()
+		default:
+			c.leading = true
+			c.mu.Unlock()
+			_ = t.checkpoint() // an error is in failed
+			c.mu.Lock()
+			c.leading = false
+			c.wake.Broadcast()
+		}
+	}
+	return nil
+}
+
+// fail poisons the table: it is unknown what the medium holds of what was stored
+// since the last good commit, and the kernel may have dropped it, so readers go
+// back to that commit and nobody writes any more.
+func (t *Table) fail(cause error) error {
+	err := fmt.Errorf("%s: %w: %w", t.pool.Path(), ErrPoisoned, cause)
+	c := &t.commits
+	t.lockAll()
+	t.roots.Store(t.pool.SlotRoots(c.good))
+	t.metadataAt.Store(t.pool.SlotMetadata(c.good))
+	c.failed.Store(&err) // before a writer can take the slot's roots for its own
+	t.unlockAll()
+	c.mu.Lock() // who has looked at failed is waiting by now
+	c.mu.Unlock()
+	c.wake.Broadcast()
+	if e := t.pool.MarkPoisoned(c.last); e != nil {
+		t.pool.Logger().Error("the failed sync could not be recorded", "path", t.pool.Path(), "err", e)
+	}
+	t.pool.Logger().Error("a sync failed: the table takes no writes any more", "path", t.pool.Path(), "err", cause)
+	return err
+}
+
+// poison is the error of a table whose sync failed, else nil.
+func (t *Table) poison() error {
+	if err := t.commits.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// acknowledge waits until a call that observed the given epoch may return.
+func (t *Table) acknowledge(epoch uint64, changed bool) error {
+	if t.pool.Media() != pmem.PageCache || epoch == 0 {
+		return nil
+	}
+	switch t.durability.kind {
+	case always:
+		return t.waitCommitted(epoch)
+	case interval:
+		if changed {
+			t.commits.noteWrite()
+		}
+		if t.commits.age() > t.durability.interval*3/4 {
+			return t.waitCommitted(epoch)
+		}
+	}
+	return nil
+}
+
+// noteWrite starts the clock of Interval unless it runs.
+func (c *committer) noteWrite() {
+	if c.oldest.Load() == 0 && c.oldest.CompareAndSwap(0, time.Now().UnixNano()) {
+		select {
+		case c.dirty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// catchOldest hands the clock over to the commit that has just cut. A write that
+// notes itself meanwhile keeps its time: that errs to the early side. At no moment
+// is a waiting write in neither word.
+func (c *committer) catchOldest() {
+	first := c.oldest.Load()
+	c.oldestCut.Store(first)
+	c.oldest.CompareAndSwap(first, 0)
+}
+
+// age is how long the oldest write has waited that is not committed.
+func (c *committer) age() time.Duration {
+	first := c.oldest.Load()
+	if cut := c.oldestCut.Load(); cut != 0 {
+		first = cut
+	}
+	if first == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - first)
+}
+
+// commitInIntervals commits when the oldest write has waited for half of the
+// interval: the other half is for the sync.
+func (t *Table) commitInIntervals() {
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-t.commits.dirty:
+		}
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-time.After(t.durability.interval/2 - min(t.commits.age(), t.durability.interval/2)):
+		}
+		if t.waitCommitted(t.epoch.Load()) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package table
+
+import (
+	"runtime"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+	"pmemtable/recovery"
+)
+
+// Compact gives space back to the file system, after mass deletes, while others
+// read and write: buddy segments that are sparse are merged, directories shrink,
+// what lies in the last part of the file moves to free room before it, and the
+// file is cut off. Each step is an ordinary change of one stripe, so a crash in
+// the middle leaves a whole table. It needs some room, and does what it can: what
+// writers take meanwhile, snapshots hold or View looks at stays where it is, and
+// while another process has the table open for reading the file keeps its size.
+// Its time grows with the table.
+func (t *Table) Compact() error {
+	defer runtime.KeepAlive(t)
+	s := &t.stripes[0] // any: so that Close waits for this call
+	if err := t.enter(s); err != nil {
+		return err
+	}
+	defer s.leave()
+	t.compactMu.Lock()
+	defer t.compactMu.Unlock()
+	<-t.pool.Swept()
+	if err := t.opened.markErr.Load(); err != nil {
+		return *err
+	}
+	c := compaction{table: t}
+	for i := range t.stripes {
+		if err := c.mergeStripe(&t.stripes[i]); err != nil {
+			return err
+		}
+	}
+	t.makeRoom() // the blocks of what was merged are free
+	c.from = t.pool.BeginCompaction()
+	defer t.pool.EndCompaction()
+	for i := range t.stripes {
+		if err := c.moveStripe(&t.stripes[i]); err != nil {
+			return err
+		}
+	}
+	if err := c.moveMetadata(); err != nil {
+		return err
+	}
+	t.makeRoom() // and commits, so that no root reaches what was moved
+	t.lockAll()
+	t.advanceVersions()
+	t.unlockAll()
+	freed, err := t.pool.Shrink()
+	if err == nil && freed > 0 {
+		err = t.waitCommitted(t.lastChange())
+	}
+	return err
+}
+
+// compaction is one Compact under way.
+type compaction struct {
+	table *Table
+	from  uint64 // blocks from this offset on are to move
+	kit   kit
+}
+
+// eachSegment calls fn under the stripe's lock for the segment at every position
+// of a stripe's hashes, in order. fn says which blocks it lacks, or whether it did
+// a change after which the position is looked at anew.
+func (c *compaction) eachSegment(s *stripe, fn func(at *place) (again bool, missing need, err error)) error {
+	t := c.table
+	defer t.unpack(&c.kit)
+	first := uint64(s.index) << (64 - t.stripeBits)
+	for cursor := first; ; {
+		s.mu.Lock()
+		at, end, err := t.placeOf(s, cursor)
+		again, missing := false, need{}
+		if err == nil && at.root != 0 {
+			again, missing, err = fn(&at)
+		}
+		t.collectDue(s)
+		s.mu.Unlock()
+		if err == nil && !missing.nothing() {
+			again, err = true, t.stock(&c.kit, missing, s.index, pmem.Usual)
+		}
+		if err == nil && !again {
+			err = t.writableMeanwhile()
+		}
+		switch {
+		case err != nil:
+			return err
+		case again:
+		case at.root == 0 || end == 0 || layout.StripeOf(end, t.stripeBits) != s.index:
+			return nil
+		default:
+			cursor = end
+		}
+	}
+}
+
+// writableMeanwhile ends long work early when the table is closing.
+func (t *Table) writableMeanwhile() error {
+	if t.closing.Load() {
+		return ErrClosed
+	}
+	return t.poison()
+}
+
+// placeOf describes the segment that holds a hash, with its whole chain, and says
+// at which hash it ends (0: the last one).
+func (t *Table) placeOf(s *stripe, hash uint64) (at place, end uint64, err error) {
+	// No key: what is looked for is in no slot, so the search ends at the home line.
+	if err := t.locate(s, &at, nil, hash); err != nil || at.root == 0 {
+		return at, 0, err
+	}
+	chain, err := t.wholeChain(&at)
+	if err != nil {
+		return at, 0, err
+	}
+	at.segments, at.far = 0, nil
+	for _, segment := range chain {
+		at.addSegment(segment)
+	}
+	shift := 64 - t.stripeBits - at.header.Depth
+	if shift >= 64 {
+		return at, 0, nil
+	}
+	return at, (hash>>shift + 1) << shift, nil
+}
+
+// moveStripe moves what of a stripe's tree lies from c.from on.
+func (c *compaction) moveStripe(s *stripe) error {
+	t := c.table
+	var keys [][]byte
+	var blocks []uint64
+	err := c.eachSegment(s, func(at *place) (bool, need, error) {
+		moved, missing, err := c.moveStructure(s, at)
+		if moved || err != nil || !missing.nothing() {
+			return true, missing, err
+		}
+		keys, blocks = c.recordsToMove(at, keys, blocks)
+		return false, need{}, nil
+	})
+	for i := range keys {
+		if err != nil {
+			break
+		}
+		err = t.moveRecord(keys[i], blocks[i])
+	}
+	return err
+}
+
+// moveStructure copies the directory or one segment of the place if it must move.
+func (c *compaction) moveStructure(s *stripe, at *place) (moved bool, missing need, err error) {
+	t, epoch := c.table, c.table.epoch.Load()
+	if c.kit.reaches(c.from) { // there is no room before it any more: the rest stays
+		return false, need{}, nil
+	}
+	if at.directory >= c.from {
+		n := need{directory: true, depth: at.depth}
+		if !c.kit.has(n) {
+			return false, n, nil
+		}
+		t.replaceDirectory(s, &c.kit, at, at.depth, t.directoryWords(at, at.depth))
+		return true, need{}, nil
+	}
+	for i := at.segments - 1; i >= 0; i-- {
+		if at.seg(i) < c.from {
+			continue
+		}
+		first := i // the segments before it must be of this epoch, for the link
+		for j := i - 1; j >= 0 && t.birthOf(at.seg(j)) != epoch; j-- {
+			first = j
+		}
+		missing, err = t.copySegment(s, &c.kit, at, first)
+		return missing.nothing(), missing, err
+	}
+	return false, need{}, nil
+}
+
+// recordsToMove lists the records of a place that must move, with their keys.
+func (c *compaction) recordsToMove(at *place, keys [][]byte, blocks []uint64) ([][]byte, []uint64) {
+	t := c.table
+	for i := range at.segments {
+		for l := range t.lines {
+			line := t.pool.Line(at.seg(i) + layout.LineBytes*uint64(l+1))
+			for slot := range layout.SlotsPerLine {
+				block := layout.SlotRecord(line.Load(slot))
+				if block < c.from || block == 0 {
+					continue
+				}
+				if rec, err := recovery.ReadRecord(t.pool, block); err == nil { // a damaged one stays
+					keys = append(keys, append([]byte(nil), rec.Key...))
+					blocks = append(blocks, block)
+				}
+			}
+		}
+	}
+	return keys, blocks
+}
+
+// moveRecord stores the value of a key anew, unless it has changed since.
+func (t *Table) moveRecord(key []byte, block uint64) error {
+	value, err := t.Get(key)
+	if err != nil {
+		if err == ErrNotFound {
+			return nil
+		}
+		return err
+	}
+	m := mutation{kind: storeIfBlock, key: key, value: value, block: block, hash: t.hash(key)}
+	return t.attempt(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], &m)
+}
+
+// moveMetadata stores the metadata record anew if it must move.
+func (c *compaction) moveMetadata() error {
+	t := c.table
+	word := t.loadMetadataWord()
+	if word < c.from {
+		return nil
+	}
+	meta, err := t.Metadata()
+	if err != nil {
+		return err
+	}
+	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: true, onlyOver: word}
+	defer r.unpack()
+	b := NewBatch()
+	b.SetMetadata(meta)
+	if err := r.fill(b); err != nil {
+		return err
+	}
+	_, _, err = r.run()
+	return err
+}

@@ -1,0 +1,74 @@
+package table_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"pmemtable/table"
+)
+
+// Looks for: entries lost or doubled by a merge or a move, a file that keeps its
+// size after a mass delete, and a table that cannot grow again after it shrank.
+func TestCompactGivesSpaceBack(t *testing.T) {
+	for _, media := range mediaHere() {
+		t.Run(media.String(), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "c.pmt")
+			tab, err := table.Open(path, &table.Options{Media: media, Durability: table.OnSync, Stripes: 4})
+			require.NoError(t, err)
+			n, bound := 60_000, 0.25 // a tenth of the entries is left, and what is there in any case
+			if testing.Short() {
+				n, bound = 20_000, 0.75
+			}
+			for i := range n {
+				require.NoError(t, tab.Put(key(i), value(i, 100)))
+			}
+			b := table.NewBatch()
+			b.SetMetadata([]byte("kept"))
+			require.NoError(t, tab.Apply(b))
+			full := sizeOf(t, path)
+			for round := range 3 {
+				for i := range n {
+					if i%10 != round {
+						require.NoError(t, tab.Delete(key(i)))
+					}
+				}
+				require.NoError(t, tab.Compact())
+				small := sizeOf(t, path)
+				require.Less(t, float64(small), bound*float64(full))
+				for i := round; i < n; i += 10 {
+					got, err := tab.Get(key(i))
+					require.NoError(t, err)
+					require.Equal(t, value(i, 100), got)
+				}
+				require.Equal(t, n/10, tab.Len())
+				report, err := tab.Check()
+				require.NoError(t, err, "%v", report.Problems)
+				meta, err := tab.Metadata()
+				require.NoError(t, err)
+				require.Equal(t, "kept", string(meta))
+				for i := range n { // it grows again
+					require.NoError(t, tab.Put(key(i), value(i, 100)))
+				}
+				_, err = tab.Check()
+				require.NoError(t, err)
+			}
+			require.Positive(t, tab.Stats().Merges)
+			require.NoError(t, tab.Close())
+			tab, err = table.Open(path, &table.Options{Media: media})
+			require.NoError(t, err)
+			require.Equal(t, n, tab.Len())
+			_, err = tab.Check()
+			require.NoError(t, err)
+			require.NoError(t, tab.Close())
+		})
+	}
+}
+
+func sizeOf(t *testing.T, path string) int64 {
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	return st.Size()
+}

@@ -1,0 +1,352 @@
+package table_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+	"pmemtable/recovery/crashtest"
+)
+
+// crashRecoveryPrograms end with the operation whose crash is recovered from.
+func crashRecoveryPrograms(k crashWorld) [][]crashOp {
+	v := []byte("r0000000")
+	put := crashOp{kind: crashPut, key: k.a, value: v}
+	return [][]crashOp{
+		{put},
+		{put, {kind: crashDelete, key: k.a}},
+		{put, {kind: crashClear}},
+		{put, {kind: crashBatch, key: k.b, other: k.a, value: v}},
+		{put, {kind: crashReopen}},
+	}
+}
+
+// crashRecoverTable is a Workload: it opens what a crash left, writes a little into
+// what recovery thinks is free, and dies.
+type crashRecoverTable struct {
+	setup crashSetup
+	extra []byte
+}
+
+func (r crashRecoverTable) Run(t *crashtest.Tracer) ([]byte, error) {
+	heap := pmem.NewHeap(t.Image(), crashMaxBytes)
+	if r.setup.reboots {
+		heap.Reboot()
+		heap.Reboot() // not the boot that the oracle's bench is in
+	}
+	c := crashTable{setup: r.setup, heap: heap, hook: t}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	err := errors.Join(c.tab.Put(r.extra, r.extra), c.tab.Delete(r.extra))
+	c.tab.Die()
+	return heap.Image(), err
+}
+
+// TestCrashInsideRecovery crashes the recovery from crashes.
+func TestCrashInsideRecovery(t *testing.T) {
+	k := theCrashWorld()
+	for _, s := range crashSetups {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			var figures crashtest.Figures
+			for _, start := range crashStarts {
+				if start.name != "dirty" && (start.name != "window" || crashTiny()) {
+					continue
+				}
+				startOps := start.ops(k)
+				image := crashImageAfter(s, crashEmptyImage(s, 1), startOps)
+				for _, ops := range crashRecoveryPrograms(k) {
+					p := crashProgram{setup: s, start: crashAfter(startOps), ops: ops}
+					oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: s.reboots})
+					oracle.light = true
+					suite := crashtest.Suite{
+						Image: image, Workload: p, Oracle: oracle, Model: s.model,
+						Recovery:  crashRecoverTable{s, k.extra[0]},
+						Bound:     crashtest.Bound{Images: 20, Pairs: -1, Samples: 5},
+						DeepBound: crashtest.Bound{Images: 40, Pairs: 10, Samples: 5},
+					}
+					switch {
+					case crashLong:
+						suite.Bound, suite.DeepBound = crashtest.Bound{Images: 500}, crashtest.Bound{}
+					case crashSmall():
+						suite.RecoverEvery = 200
+						suite.DeepBound = crashtest.Bound{Images: 10, Pairs: -1, Samples: 5}
+					default:
+						suite.RecoverEvery = 20
+					}
+					trace := crashtest.NewTracer(image)
+					_, err := p.Run(trace)
+					require.NoError(t, err)
+					tr := trace.Trace()
+					f, err := suite.Crash(tr.From(tr.Find(0, crashtest.Begin, len(ops)-1)))
+					require.NoError(t, err, "%s: %v", start.name, p)
+					figures.Add(f)
+				}
+			}
+			addCrashFigures(figures, time.Since(began))
+			t.Log(figures)
+		})
+	}
+}
+
+func crashAfter(ops []crashOp) crashContent {
+	now := crashContent{}
+	for _, o := range ops {
+		now = now.after(o)
+	}
+	return now
+}
+
+// Operations of a process that goes on where another was killed.
+const (
+	crashObserved = 100 + iota // it has read everything
+	crashWritten               // it has put the first of its keys; and so on
+)
+
+// crashSecondLife opens the table after a kill, reads, and writes.
+type crashSecondLife struct {
+	setup crashSetup
+	keys  [][]byte
+	blind bool // it does not read
+	saw   crashContent
+}
+
+func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
+	image := t.Image()
+	look := crashTable{setup: l.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: crashPassHook{}}
+	err := look.open()
+	if err == nil {
+		l.saw, err = known.read(&look)
+		look.tab.Die()
+	}
+	if err != nil {
+		return err
+	}
+	c := crashTable{setup: l.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: t}
+	p, err := pmem.OpenHeap(c.heap, pmem.Options{Media: l.setup.media, Hook: t})
+	if err == nil {
+		err = c.openPool(p)
+	}
+	if err != nil {
+		return err
+	}
+	defer c.tab.Die()
+	if !l.blind {
+		t.Begin(crashObserved)
+		have, err := known.read(&c)
+		t.Ack(crashObserved)
+		if err != nil || !maps.Equal(have, l.saw) {
+			return fmt.Errorf("%w; %s", err, crashDifferences(have, []crashContent{l.saw}))
+		}
+	}
+	<-p.Swept()
+	if l.blind {
+		// Records as large as segments: they take the free blocks of both before any
+		// structure is touched.
+		t.Begin(crashWritten)
+		values := [][]byte{l.value(), l.value(), l.value()}
+		err := c.tab.PutMany(l.keys, values[:len(l.keys)])
+		t.Ack(crashWritten)
+		return err
+	}
+	for i, key := range l.keys {
+		t.Begin(crashWritten + i)
+		err := c.tab.Put(key, l.value())
+		t.Ack(crashWritten + i)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value is what every key gets.
+func (l *crashSecondLife) value() []byte {
+	if l.blind {
+		return bytes.Repeat([]byte("w"), 488)
+	}
+	return []byte("w0000000")
+}
+
+// allowedAfter are the contents that power loss may leave in the second life.
+func (l *crashSecondLife) allowedAfter(c *crashtest.Crash, first []crashContent) (allowed []crashContent) {
+	puts, read := 0, false
+	for _, op := range c.Acked {
+		puts = max(puts, op-crashWritten+1)
+		read = read || op == crashObserved
+	}
+	began := puts
+	for _, op := range c.Pending {
+		began = max(began, op-crashWritten+1)
+	}
+	if puts == 0 && (!read || l.setup.media != pmem.DAX) {
+		allowed = append(allowed, first...)
+	}
+	now := maps.Clone(l.saw)
+	put := func(i int) { now = now.after(crashOp{kind: crashPut, key: l.keys[i], value: l.value()}) }
+	if l.blind {
+		for set := range 1 << len(l.keys) { // PutMany: each by itself
+			now = maps.Clone(l.saw)
+			for i := range l.keys {
+				if set>>i&1 != 0 {
+					put(i)
+				}
+			}
+			if whole := set == 1<<len(l.keys)-1; whole && began > 0 || set == 0 && puts == 0 || !whole && began > puts {
+				allowed = append(allowed, now)
+			}
+		}
+		return allowed
+	}
+	for i := 0; i <= began; i++ {
+		if i > 0 {
+			put(i - 1)
+		}
+		if i >= puts {
+			allowed = append(allowed, now)
+		}
+	}
+	return allowed
+}
+
+// TestKillThenPowerLoss kills the process at every event of an operation, lets
+// another one open the table, read and write, and cuts the power at every moment
+// of that. What the first had stored and not made durable is still not durable:
+// the second must see to it before it acts on it.
+func TestKillThenPowerLoss(t *testing.T) {
+	k := theCrashWorld()
+	for _, s := range []crashSetup{crashX86, crashARM, crashCache} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			var figures crashtest.Figures
+			for _, start := range crashStarts {
+				if start.name != "dirty" && (start.name != "window" && start.name != "line" || crashTiny()) {
+					continue
+				}
+				startOps := start.ops(k)
+				image := crashImageAfter(s, crashEmptyImage(s, 1), startOps)
+				for i, ops := range crashRecoveryPrograms(k) {
+					p := crashProgram{setup: s, start: crashAfter(startOps), ops: ops}
+					f, err := crashKillEverywhere(p, image, k, i)
+					figures.Add(f)
+					require.NoError(t, err, "%s: %v", start.name, p)
+				}
+			}
+			addCrashFigures(figures, time.Since(began))
+			t.Log(figures)
+		})
+	}
+}
+
+func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (figures crashtest.Figures, err error) {
+	tracer := crashtest.NewTracer(image)
+	tracer.Sites = true
+	if _, err := p.Run(tracer); err != nil {
+		return figures, err
+	}
+	trace := tracer.Trace()
+	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: p.setup.reboots})
+	oracle.light = true
+	oracle.known = append(oracle.known, k.b)
+	last := len(p.ops) - 1
+	from, to := trace.Find(0, crashtest.Begin, last), trace.Find(0, crashtest.Ack, last)
+	bound, step := crashtest.Bound{Images: 20, Pairs: 5, Samples: 5}, 4
+	switch {
+	case crashLong:
+		bound, step = crashtest.Bound{Images: 2000}, 1
+	case crashFull:
+		bound, step = crashtest.Bound{Images: 40, Pairs: 10, Samples: 5}, 1
+	case crashSmall():
+		bound, step = crashtest.Bound{Images: 6, Pairs: -1, Samples: 3}, 25
+	}
+	if crashTiny() {
+		step *= 3
+	}
+	for kill := from + 1 + nth%step; kill <= to+1; kill += step {
+		next := trace.Resume(kill)
+		next.Sites = true
+		life := crashSecondLife{setup: p.setup, keys: k.extra[:1]}
+		if kill%2 == 0 {
+			life.blind, life.keys = true, k.extra[:3]
+		}
+		if err := life.run(next, oracle); err != nil {
+			return figures, fmt.Errorf("killed after event %d: %w", kill, err)
+		}
+		oracle.second = &life
+		suite := crashtest.Suite{Oracle: oracle, Model: p.setup.model, Bound: bound}
+		f, err := suite.Crash(next.Trace())
+		figures.Add(f)
+		if err != nil {
+			return figures, fmt.Errorf("killed after event %d (%v): %w", kill, trace.Events[kill-1], err)
+		}
+	}
+	return figures, nil
+}
+
+// TestCreationIsDurable: a pool gets its name after its format, so all of it must
+// be durable by then.
+func TestCreationIsDurable(t *testing.T) {
+	for _, s := range crashSetups {
+		tracer := crashtest.NewTracer(nil)
+		h := pmem.NewHeap(nil, crashMaxBytes)
+		p, err := pmem.OpenHeap(h, pmem.Options{Geometry: crashGeometry(2), Media: s.media, Hook: tracer})
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		trace := tracer.Trace()
+		require.NoError(t, trace.Audit(h.Image()))
+		if s.model != crashtest.Kill {
+			require.Empty(t, trace.Unguaranteed(s.model), s.name)
+		}
+	}
+}
+
+// TestFlushesPerOperation pins what each operation costs on persistent memory.
+func TestFlushesPerOperation(t *testing.T) {
+	k := theCrashWorld()
+	s := crashX86
+	v := []byte("v0000000")
+	ops := []crashOp{
+		{kind: crashPut, key: k.same[0], value: v}, // plants the segment
+		{kind: crashPut, key: k.a, value: v},
+		{kind: crashPut, key: k.a, value: v},
+		{kind: crashDelete, key: k.a},
+		{kind: crashDelete, key: k.a},
+		{kind: crashMiss, key: k.same[0], value: v},
+		{kind: crashSwap, key: k.same[0], value: v},
+	}
+	for _, key := range k.same[1:9] { // the last one goes to the next line
+		ops = append(ops, crashOp{kind: crashPut, key: key, value: v})
+	}
+	ops = append(ops, crashOp{kind: crashPut, key: k.same[9], value: v},
+		crashOp{kind: crashBatch, key: k.a, other: k.same[0], value: v})
+	image := crashEmptyImage(s, 1)
+	tracer := crashtest.NewTracer(image)
+	tracer.Sites = true
+	p := crashProgram{setup: s, ops: ops}
+	_, err := p.Run(tracer)
+	require.NoError(t, err)
+	trace := tracer.Trace()
+	for op, want := range map[int][2]int{ // write-backs, drains
+		1: {2, 2}, 2: {2, 2}, 3: {1, 1}, 4: {0, 0}, 5: {1, 1}, 6: {2, 2},
+		8: {2, 2}, 14: {3, 3}, 15: {2, 2},
+	} {
+		got := trace.Count(op)
+		require.Equal(t, want, [2]int{got.WriteBacks, got.Drains}, "%d: %v", op, ops[op])
+	}
+	versions := layout.Geometry(crashGeometry(1)).Regions().Versions
+	findings := trace.From(trace.Find(0, crashtest.Begin, 0)).Lint(func(off, old, word uint64) bool {
+		pending := old&layout.SlotPending != 0 && word&layout.SlotPending == 0
+		return pending || off >= versions && off < versions+layout.PageBytes
+	})
+	require.Empty(t, findings)
+}

@@ -1,0 +1,228 @@
+package table_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"pmemtable/internal/race"
+	"pmemtable/recovery/crashtest"
+)
+
+// The sizes of the suite: PMEMTABLE_CRASH=full runs all programs of two operations
+// from every start, in some minutes; long is for a night.
+var (
+	crashLong = os.Getenv("PMEMTABLE_CRASH") == "long"
+	crashFull = os.Getenv("PMEMTABLE_CRASH") == "full"
+)
+
+// crashSmall is the size for slow places: -short, and the race detector.
+func crashSmall() bool { return !crashLong && !crashFull && (testing.Short() || race.Enabled) }
+
+// crashTiny is the size for the race detector, which makes all of this 20 times
+// slower, and sees the same code in few programs as in many.
+func crashTiny() bool { return race.Enabled && crashSmall() }
+
+// crashBound is how many images a crash point gets.
+func crashBound() crashtest.Bound {
+	switch {
+	case crashLong:
+		return crashtest.Bound{Images: 20000, Pairs: 5000, Samples: 500}
+	case crashSmall():
+		return crashtest.Bound{Images: 16, Pairs: 8, Samples: 8}
+	}
+	return crashtest.Bound{Images: 128, Pairs: 50, Samples: 20}
+}
+
+// total sums the figures of all tests of the suite.
+var crashTotal struct {
+	sync.Mutex
+	crashtest.Figures
+	busy time.Duration
+}
+
+func addCrashFigures(f crashtest.Figures, busy time.Duration) {
+	crashTotal.Lock()
+	defer crashTotal.Unlock()
+	crashTotal.Figures.Add(f)
+	crashTotal.busy += busy
+}
+
+// TestMain prints the figures of the crash suite when PMEMTABLE_CRASH asks for them.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if os.Getenv("PMEMTABLE_CRASH") != "" && crashTotal.Images > 0 {
+		fmt.Printf("crash suite: %v\n", crashTotal.Figures)
+		fmt.Printf("crash suite: %.0f images per second and core with the whole oracle (%v of processor time)\n",
+			float64(crashTotal.Images)/crashTotal.busy.Seconds(), crashTotal.busy.Round(time.Millisecond))
+	}
+	os.Exit(code)
+}
+
+// crashStart is a file to begin with. Its keys share one home line.
+type crashStart struct {
+	name string
+	ops  func(k crashWorld) []crashOp
+}
+
+// crashWorld are the keys of a test.
+type crashWorld struct {
+	a, b  []byte   // of the programs; their hashes begin with 00 after the stripe
+	same  [][]byte // more that begin so
+	other [][]byte // that begin with 1
+	extra [][]byte // for use after recovery
+	far   []byte   // of another home line
+}
+
+var theCrashWorld = sync.OnceValue(func() crashWorld {
+	low := crashKeys(1, 50, "00")
+	return crashWorld{a: low[0], b: low[1], same: low[2:], other: crashKeys(1, 40, "1"), extra: crashKeys(1, 40, "01"), far: crashKeysAt(1, 1, 2, "00")[0]}
+})
+
+func crashPuts(keys ...[]byte) (ops []crashOp) {
+	for i, k := range keys {
+		ops = append(ops, crashOp{kind: crashPut, key: k, value: fmt.Appendf(nil, "s%07d", i)})
+	}
+	return ops
+}
+
+func crashDeletes(keys ...[]byte) (ops []crashOp) {
+	for _, k := range keys {
+		ops = append(ops, crashOp{kind: crashDelete, key: k})
+	}
+	return ops
+}
+
+var crashStarts = []crashStart{
+	{"empty", func(crashWorld) []crashOp { return nil }},
+	// Free blocks hold old records of the programs' keys, with valid checksums.
+	{"dirty", func(k crashWorld) []crashOp {
+		return slices.Concat(crashPuts(k.a, k.b, k.a, k.b, k.same[0]), crashDeletes(k.a, k.b))
+	}},
+	{"holds", func(k crashWorld) []crashOp {
+		return slices.Concat(crashPuts(k.a, k.b), crashDeletes(k.b), crashPuts(k.b, k.a))
+	}},
+	// The home line is full: the next insert sets its overflow bit.
+	{"line", func(k crashWorld) []crashOp { return crashPuts(k.same[:8]...) }},
+	// The window is full: the next insert splits.
+	{"window", func(k crashWorld) []crashOp {
+		return slices.Concat(crashPuts(k.a), crashDeletes(k.a), crashPuts(k.same[:20]...), crashPuts(k.other[:12]...))
+	}},
+	// Two segments: after one of them was copied, a directory word of the other is
+	// stored in place.
+	{"halves", func(k crashWorld) []crashOp {
+		return slices.Concat(crashPuts(k.same[:21]...), crashPuts(k.other[:12]...), crashDeletes(k.same[1:20]...))
+	}},
+	// The window of a segment as deep as its directory is full: the next insert
+	// doubles the directory. Some of its keys begin with 01, so that the split
+	// separates.
+	{"doubling", func(k crashWorld) []crashOp {
+		return slices.Concat(crashPuts(k.same[:20]...), crashPuts(k.extra[30:40]...), crashPuts(k.other[:2]...), crashPuts(k.same[20:23]...))
+	}},
+}
+
+// crashAlphabet is every operation that programs are made of; n numbers it.
+func crashAlphabet(k crashWorld, n int) []crashOp {
+	v := fmt.Appendf(nil, "n%07d", n)
+	return []crashOp{
+		{kind: crashPut, key: k.a, value: v},
+		{kind: crashPut, key: k.b, value: v},
+		{kind: crashDelete, key: k.a},
+		{kind: crashDelete, key: k.b},
+		{kind: crashSwap, key: k.a, value: v},
+		{kind: crashMiss, key: k.a, value: v},
+		{kind: crashClear},
+		{kind: crashSync},
+		{kind: crashReopen},
+		{kind: crashCut},
+		{kind: crashBatch, key: k.b, other: k.a, value: v},
+		{kind: crashMany, key: k.a, other: k.b, value: v},
+		{kind: crashSnapshot, key: k.a, value: v},
+		{kind: crashCompact},
+	}
+}
+
+// programs are all of exactly n operations.
+func crashPrograms(k crashWorld, n int) [][]crashOp {
+	if n == 0 {
+		return [][]crashOp{nil}
+	}
+	var out [][]crashOp
+	for _, head := range crashPrograms(k, n-1) {
+		for _, o := range crashAlphabet(k, n) {
+			out = append(out, append(slices.Clone(head), o))
+		}
+	}
+	return out
+}
+
+// runCrashProgram crashes the last operation of a program everywhere: the ones before
+// are shorter programs of their own.
+func runCrashProgram(s crashSetup, image []byte, start crashContent, ops []crashOp, bench *crashBench) (crashtest.Figures, error) {
+	p := crashProgram{setup: s, start: start, ops: ops}
+	oracle := newCrashOracle(p, theCrashWorld().extra[:30], bench)
+	suite := crashtest.Suite{Image: image, Oracle: oracle, Model: s.model, Bound: crashBound()}
+	tracer := crashtest.NewTracer(image)
+	tracer.Sites = true
+	medium, err := p.Run(tracer)
+	if err != nil {
+		return crashtest.Figures{}, err
+	}
+	trace := tracer.Trace()
+	if err := trace.Audit(medium); err != nil {
+		return crashtest.Figures{}, err
+	}
+	return suite.Crash(trace.From(trace.Find(0, crashtest.Begin, len(ops)-1)))
+}
+
+// TestEveryProgramSurvivesEveryCrash runs all programs of up to two operations
+// (in the long size three) from every start, on every medium.
+func TestEveryProgramSurvivesEveryCrash(t *testing.T) {
+	k := theCrashWorld()
+	for _, s := range crashSetups {
+		for _, start := range crashStarts {
+			t.Run(s.name+"/"+start.name, func(t *testing.T) {
+				t.Parallel()
+				ops := start.ops(k)
+				image := crashImageAfter(s, crashEmptyImage(s, 1), ops)
+				now := crashContent{}
+				for _, o := range ops {
+					now = now.after(o)
+				}
+				depth := 1
+				switch {
+				case crashLong:
+					depth = 3
+				case crashFull:
+					depth = 2
+				case crashSmall():
+					if start.name != "window" && (start.name != "dirty" || crashTiny()) {
+						t.Skip("left to the larger sizes")
+					}
+				case start.name == "dirty" && (s.name == "x86" || s.name == "cache"):
+					depth = 2
+				}
+				bench := &crashBench{reboots: s.reboots}
+				began := time.Now()
+				var figures crashtest.Figures
+				for n := 1; n <= depth; n++ {
+					for i, ops := range crashPrograms(k, n) {
+						if crashTiny() && i%3 != 0 {
+							continue
+						}
+						f, err := runCrashProgram(s, image, now, ops, bench)
+						require.NoError(t, err, "%v", crashProgram{ops: ops})
+						figures.Add(f)
+					}
+				}
+				addCrashFigures(figures, time.Since(began))
+				t.Log(figures)
+			})
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package table
+
+import (
+	"time"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+)
+
+// OpenColliding is OpenPool with a hash of the test's own.
+func OpenColliding(p *pmem.Pool, opts *Options, hash func(key []byte) uint64) (*Table, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	return openPool(p, o, time.Now(), hash)
+}
+
+// Pool is the table's pool.
+func (t *Table) Pool() *pmem.Pool { return t.pool }
+
+// GetUnchecked reads as Get does but leaves out what makes that safe: neither a
+// version check nor a pin. It plants the race that the suite must catch.
+func (t *Table) GetUnchecked(key []byte) []byte {
+	f := t.find(key, t.hash(key))
+	if f.outcome != present {
+		return nil
+	}
+	return append([]byte(nil), t.pool.Bytes(f.block, len(f.record))...)
+}
+
+// DieHeld ends a table as a kill would: nothing is committed or marked, and the
+// pool's lock stays held (Heap.Abandon gives it back). No call may be under way.
+func (t *Table) DieHeld() {
+	t.closing.Store(true)
+	t.cancel()
+	t.work.Wait()
+	t.condemned.work.Wait()
+}
+
+// Mutations of internals that tests of limits need.
+const RetireCount = retireCount
+
+// Depth is the depth of a stripe's directory.
+func (t *Table) Depth(stripe int) uint {
+	_, depth, _ := layout.DecodeStripeRoot(t.pool.Load(t.rootAt(stripe)))
+	return depth
+}

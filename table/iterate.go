@@ -1,0 +1,282 @@
+package table
+
+import (
+	"bytes"
+	"cmp"
+	"iter"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"pmemtable/flush"
+	"pmemtable/internal/layout"
+	"pmemtable/recovery"
+)
+
+// Iteration walks in the order of the keys' hashes, which no split changes: a
+// cursor is the first hash that has not been visited. It never stops between
+// equal hashes. So a key that is present throughout is seen exactly once, and one
+// that comes or goes meanwhile at most once.
+
+// scanBytes is about how much one step of Scan copies.
+const scanBytes = 256 << 10
+
+// All iterates over copies of all entries, in the order of their hashes, which is
+// no order of keys. It is weakly consistent: see Scan. The slices belong to the
+// caller. It ends at the first error, which Err then returns.
+func (t *Table) All() iter.Seq2[[]byte, []byte] {
+	return iterate(t.step, &t.iterErr)
+}
+
+// iterate turns steps into an iterator; failed gets the error that ends it.
+func iterate(step func(cursor uint64) ([]scanned, uint64, error), failed *atomic.Pointer[error]) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		failed.Store(nil)
+		for cursor := uint64(0); ; {
+			entries, next, err := step(cursor)
+			if err != nil {
+				failed.Store(&err)
+				return
+			}
+			for _, e := range entries {
+				if !yield(e.key, e.value) {
+					return
+				}
+			}
+			if next == 0 {
+				return
+			}
+			cursor = next
+		}
+	}
+}
+
+// Err returns the error that ended the last All that began, nil if none did.
+func (t *Table) Err() error {
+	if err := t.iterErr.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Scan calls fn with the entries of one step of an iteration, from cursor on,
+// and returns the cursor of the next step; 0 begins and ends. A key that is in
+// the table throughout the iteration is seen exactly once, whatever else is
+// written; a value is one that the key had at some time during its step. An error
+// of fn ends the step and is returned. The slices are copies, and fn may keep
+// them; it may call the table.
+func (t *Table) Scan(cursor uint64, fn func(key, value []byte) error) (next uint64, err error) {
+	return scan(t.step, cursor, fn)
+}
+
+func scan(step func(cursor uint64) ([]scanned, uint64, error), cursor uint64, fn func(key, value []byte) error) (uint64, error) {
+	entries, next, err := step(cursor)
+	if err != nil {
+		return cursor, err
+	}
+	for _, e := range entries {
+		if err := fn(e.key, e.value); err != nil {
+			return cursor, err
+		}
+	}
+	return next, nil
+}
+
+// scanned is an entry of a step.
+type scanned struct {
+	hash       uint64
+	block      uint64
+	key, value []byte
+}
+
+// step copies the entries of the next segment, from cursor on, that has any, or
+// so many of them as fit a step.
+func (t *Table) step(cursor uint64) ([]scanned, uint64, error) {
+	defer runtime.KeepAlive(t)
+	if t.closing.Load() {
+		return nil, 0, ErrClosed
+	}
+	if t.pool.ReadOnly() {
+		t.followWriter()
+	}
+	for {
+		entries, next, err := t.segmentFrom(cursor)
+		if err != nil || len(entries) > 0 || next == 0 {
+			return entries, next, err
+		}
+		cursor = next
+	}
+}
+
+// segmentFrom copies entries of the one segment that holds cursor, under a pin or
+// else until the stripe's version stays the same meanwhile.
+func (t *Table) segmentFrom(cursor uint64) ([]scanned, uint64, error) {
+	stripe := layout.StripeOf(cursor, t.stripeBits)
+	for n := 0; ; n++ {
+		version := t.version(stripe)
+		var pin *pin
+		if !t.pool.ReadOnly() {
+			pin = t.pins.acquire(stripe, version)
+		}
+		roots := t.roots.Load()
+		entries, next, err := t.gather(t.pool.Load(t.rootAt(stripe)), stripe, cursor)
+		flush.LoadFence()
+		trusted := t.roots.Load() == roots && (pin != nil || t.unchanged(stripe, version))
+		if pin != nil {
+			pin.release()
+		}
+		switch {
+		case trusted && t.closing.Load():
+			return nil, 0, ErrClosed
+		case trusted:
+			return entries, next, err
+		case t.pool.ReadOnly() && n > maxForeignTries:
+			return nil, 0, errBusy
+		}
+		runtime.Gosched()
+	}
+}
+
+// gather reads the slots of the segment that holds cursor, and copies the entries
+// in the order of their hashes until a step is full.
+func (t *Table) gather(root uint64, stripe int, cursor uint64) ([]scanned, uint64, error) {
+	p := t.pool
+	stripeEnd := uint64(stripe+1) << (64 - t.stripeBits) // 0 behind the last one
+	if t.stripeBits == 0 {
+		stripeEnd = 0
+	}
+	if root == 0 {
+		return nil, stripeEnd, nil
+	}
+	dir, depth, ok := layout.DecodeStripeRoot(root)
+	if !ok || depth > layout.MaxDepth {
+		return nil, 0, p.Corrupt("stripe root", t.rootAt(stripe), "%#x is no stripe root", root)
+	}
+	at := dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(cursor, t.stripeBits, depth)*layout.WordBytes
+	segment, local, shift, ok := layout.DecodeDirectoryWord(p.Load(at))
+	if !ok || local > depth {
+		return nil, 0, p.Corrupt("directory word", at, "it is none")
+	}
+	want := layout.SegmentHeader{Stripe: stripe, Depth: local, TagShift: shift,
+		Prefix: layout.DirectoryIndex(cursor, t.stripeBits, local)}
+	found, err := t.slotsFrom(segment, want, cursor)
+	if err != nil {
+		return nil, 0, err
+	}
+	slices.SortFunc(found, func(a, b scanned) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), bytes.Compare(a.key, b.key))
+	})
+	// A key that went and came again meanwhile may have been found in two slots.
+	found = slices.CompactFunc(found, func(a, b scanned) bool {
+		return a.hash == b.hash && bytes.Equal(a.key, b.key)
+	})
+	end := (cursor>>(64-t.stripeBits-local) + 1) << (64 - t.stripeBits - local)
+	if t.stripeBits+local == 0 {
+		end = 0
+	}
+	return t.copyEntries(found, end)
+}
+
+// slotsFrom lists what the slots of a segment and its chain hold from cursor on.
+func (t *Table) slotsFrom(segment uint64, want layout.SegmentHeader, cursor uint64) ([]scanned, error) {
+	p := t.pool
+	var found []scanned
+	for n := 0; ; n++ {
+		if _, err := recovery.ReadSegment(p, segment, want); err != nil {
+			return nil, err
+		}
+		for l := range t.lines {
+			lineAt := segment + layout.LineBytes*uint64(l+1)
+			line := p.Line(lineAt)
+			for i := range layout.SlotsPerLine {
+				word := t.overlaid(lineAt+uint64(i)*layout.WordBytes, line.Load(i))
+				if word&layout.SlotPending != 0 {
+					p.PersistWord(lineAt)
+				}
+				if word&layout.SlotLinkMask == 0 {
+					continue
+				}
+				block := layout.SlotRecord(word)
+				key, hash, err := t.keyOf(block, word, want)
+				if err != nil {
+					return nil, err
+				}
+				if hash >= cursor {
+					found = append(found, scanned{hash: hash, block: block, key: key})
+				}
+			}
+		}
+		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
+		if !ok || n > recovery.MaxChain {
+			return nil, p.Corrupt("segment", segment, "its link to an overflow segment is damaged")
+		}
+		if next == 0 {
+			return found, nil
+		}
+		segment, want.Overflow = next, true
+	}
+}
+
+// keyOf reads a record's key in place and checks that it belongs to its slot.
+func (t *Table) keyOf(block, word uint64, seg layout.SegmentHeader) ([]byte, uint64, error) {
+	head := t.pool.Speculative(block, layout.MaxRecordHeaderBytes)
+	if head == nil {
+		return nil, 0, t.pool.Corrupt("record", block, "it lies outside the file")
+	}
+	shape := layout.DecodeRecord(head)
+	record := t.pool.Speculative(block, shape.HeaderSize+shape.KeySize)
+	if record == nil {
+		return nil, 0, t.pool.Corrupt("record", block, "its key runs over the end of the file")
+	}
+	key := record[shape.HeaderSize:]
+	hash := t.hash(key)
+	if layout.StripeOf(hash, t.stripeBits) != seg.Stripe ||
+		layout.DirectoryIndex(hash, t.stripeBits, seg.Depth) != seg.Prefix ||
+		layout.Tag(hash, t.stripeBits, seg.TagShift) != word&layout.SlotTagMask {
+		return nil, 0, t.pool.Corrupt("record", block, "its key does not belong to the slot that links to it")
+	}
+	return key, hash, nil
+}
+
+// copyEntries copies entries up to a step's size, and never ends between equal
+// hashes. end is the cursor behind the last of found.
+func (t *Table) copyEntries(found []scanned, end uint64) ([]scanned, uint64, error) {
+	size := 0
+	for i := range found {
+		e := &found[i]
+		if size > scanBytes && e.hash != found[i-1].hash {
+			return found[:i], e.hash, nil
+		}
+		shape := layout.DecodeRecord(t.pool.Speculative(e.block, layout.MaxRecordHeaderBytes))
+		record := t.pool.Speculative(e.block, shape.Size())
+		if record == nil || shape.ValueSize > layout.MaxValueBytes {
+			return nil, 0, t.pool.Corrupt("record", e.block, "it runs over the end of the file")
+		}
+		copied := bytes.Clone(record) // and checked then: a failed write-back may change the page in between
+		if !t.trust && !layout.RecordIntact(copied) {
+			return nil, 0, t.pool.Corrupt("record", e.block, "its checksum is wrong")
+		}
+		copied = copied[shape.HeaderSize:]
+		e.key, e.value = copied[:shape.KeySize:shape.KeySize], copied[shape.KeySize:]
+		size += len(record)
+	}
+	return found, end, nil
+}
+
+// countSlots counts the entries where no count is kept.
+func (t *Table) countSlots() int {
+	n := 0
+	for cursor := uint64(0); ; {
+		_, next, err := t.stepCount(cursor, &n)
+		if err != nil || next == 0 {
+			return n
+		}
+		cursor = next
+	}
+}
+
+func (t *Table) stepCount(cursor uint64, n *int) ([]scanned, uint64, error) {
+	entries, next, err := t.segmentFrom(cursor)
+	*n += len(entries)
+	return entries, next, err
+}

@@ -1,0 +1,147 @@
+package table
+
+import (
+	"bytes"
+
+	"pmemtable/internal/layout"
+	"pmemtable/recovery"
+)
+
+// A lookup goes
+//
+//	stripe root -> directory word -> home line -> slot with the key's tag -> record
+//
+// and on to the next line only while the overflow bit says that some key was
+// pushed on, at most WindowLines lines, then to the overflow segments if there
+// are any. It takes no lock. What it read may have been reused meanwhile: the
+// caller checks the stripe's version, or holds a pin, before it trusts a word of
+// it; so nothing here allocates by, or fails on, what it reads: it reports.
+
+type outcome uint8
+
+const (
+	absent outcome = iota
+	present
+	damaged
+)
+
+// found is what a lookup read.
+type found struct {
+	outcome outcome
+	block   uint64 // offset of the record
+	record  []byte // all of it, in place; not checked
+	value   []byte
+	object  string // of damage
+	at      uint64
+}
+
+func damage(object string, at uint64) found { return found{outcome: damaged, object: object, at: at} }
+
+// err reports damage, once the lookup is known to have read what was there.
+func (t *Table) damageError(f *found) error {
+	if f.object == "record" {
+		if _, err := recovery.ReadRecord(t.pool, f.at); err != nil {
+			return err
+		}
+	}
+	return t.pool.Corrupt(f.object, f.at, "a lookup met what no table holds there")
+}
+
+// find looks a key up in the working tree.
+func (t *Table) find(key []byte, hash uint64) found {
+	return t.findIn(t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits))), key, hash)
+}
+
+// findIn looks a key up below a stripe root.
+func (t *Table) findIn(root uint64, key []byte, hash uint64) found {
+	p := t.pool
+	if root == 0 {
+		return found{}
+	}
+	dir, depth, ok := layout.DecodeStripeRoot(root)
+	if !ok || depth > layout.MaxDepth {
+		return damage("stripe root", t.rootAt(layout.StripeOf(hash, t.stripeBits)))
+	}
+	at := dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(hash, t.stripeBits, depth)*layout.WordBytes
+	segment, local, shift, ok := layout.DecodeDirectoryWord(p.Load(at))
+	if !ok || local > depth || segment == 0 {
+		return damage("directory word", at)
+	}
+	tag := layout.Tag(hash, t.stripeBits, shift)
+	home := layout.HomeLine(hash, t.lines)
+	f, more := t.scan(segment, home, home+layout.WindowLines, tag, shift, key)
+	for n := 0; more && n < recovery.MaxChain; n++ {
+		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
+		if !ok {
+			return damage("segment", segment)
+		}
+		if next == 0 {
+			break
+		}
+		segment = next
+		f, more = t.scan(segment, 0, t.lines, tag, shift, key)
+	}
+	return f
+}
+
+// scan looks for the key in the lines from first to before end of a segment. more
+// tells that the key may lie in the segment's chain.
+func (t *Table) scan(segment uint64, first, end int, tag uint64, shift uint, key []byte) (f found, more bool) {
+	p := t.pool
+	if segment%layout.LineBytes != 0 || p.Bytes(segment, t.geometry.SegmentBytes) == nil {
+		return damage("segment", segment), false
+	}
+	overlay := t.overlay.Load() != nil
+	for l := first; l < end; l++ {
+		at := segment + layout.LineBytes*uint64(l+1)
+		line := p.Line(at)
+		for i := range layout.SlotsPerLine {
+			word := line.Load(i)
+			if overlay {
+				word = t.overlaid(at+uint64(i)*layout.WordBytes, word)
+			}
+			if (word^tag)&layout.SlotTagMask != 0 || word&(layout.SlotLinkMask|layout.SlotPending) == 0 {
+				continue
+			}
+			if word&layout.SlotPending != 0 {
+				// Stored, perhaps not yet durable: nobody may act on it before it
+				// is. The writer is between its store and its drain, or was when it
+				// died. Writing a line back is not a store.
+				p.PersistWord(at)
+			}
+			if word&layout.SlotLinkMask == 0 {
+				continue
+			}
+			if f := t.match(layout.SlotRecord(word), tag, shift, key); f.outcome != absent {
+				return f, false
+			}
+		}
+		if line.Load(0)&layout.SlotOverflow == 0 {
+			return found{}, false
+		}
+	}
+	return found{}, true
+}
+
+// match compares the key of the record at off. When the record has another key,
+// that key must have the slot's tag: if it has not, the record is damaged, and
+// passing it over could hide the one that is looked for.
+func (t *Table) match(off, tag uint64, shift uint, key []byte) found {
+	head := t.pool.Speculative(off, layout.MaxRecordHeaderBytes)
+	if head == nil {
+		return damage("record", off)
+	}
+	shape := layout.DecodeRecord(head)
+	record := t.pool.Speculative(off, shape.Size())
+	if record == nil || shape.ValueSize > layout.MaxValueBytes {
+		return damage("record", off)
+	}
+	end := shape.HeaderSize + shape.KeySize
+	if other := record[shape.HeaderSize:end]; !bytes.Equal(other, key) {
+		if layout.Tag(t.hash(other), t.stripeBits, shift) != tag {
+			return damage("record", off)
+		}
+		return found{}
+	}
+	return found{outcome: present, block: off, record: record, value: record[end:]}
+}

@@ -1,0 +1,221 @@
+package table
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+)
+
+// manyGroup is how many keys GetMany and PutMany work on at a time: enough to
+// overlap the latencies of memory, few enough to hold a group's stripes shortly.
+const manyGroup = 32
+
+// GetMany looks many keys up, and calls fn for each in their order: with the
+// value, which is valid until fn returns, or ErrNotFound or another error. The
+// lookups of a group overlap: first all home lines are loaded, then all records,
+// then each key is answered as by Get. It is not a snapshot: each key is answered
+// as of a moment of its own. fn may call the table.
+func (t *Table) GetMany(keys [][]byte, fn func(i int, value []byte, err error)) {
+	defer runtime.KeepAlive(t)
+	var buf []byte
+	for first := 0; first < len(keys); first += manyGroup {
+		group := keys[first:min(first+manyGroup, len(keys))]
+		t.touch(group)
+		for i, key := range group {
+			value, err := t.AppendGet(buf[:0], key)
+			if err != nil {
+				fn(first+i, nil, err)
+				continue
+			}
+			buf = value
+			fn(first+i, value, nil)
+		}
+	}
+}
+
+// touch brings the lines and then the records of a group of keys into the cache.
+// What it loads is not used for anything else, so nothing has to be checked: the
+// loads of different keys do not wait for each other.
+func (t *Table) touch(keys [][]byte) {
+	if t.closing.Load() {
+		return
+	}
+	p := t.pool
+	var lines [manyGroup]*pmem.Line
+	var tags [manyGroup]uint64
+	seen := uint64(0)
+	for i, key := range keys {
+		h := t.hash(key)
+		dir, depth, _ := layout.DecodeStripeRoot(p.Load(t.rootAt(layout.StripeOf(h, t.stripeBits))))
+		word := p.Load(dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(h, t.stripeBits, depth)*layout.WordBytes)
+		segment, _, shift, _ := layout.DecodeDirectoryWord(word)
+		lines[i] = p.Line(segment + layout.LineBytes*uint64(layout.HomeLine(h, t.lines)+1))
+		tags[i] = layout.Tag(h, t.stripeBits, shift)
+		seen += lines[i].Load(0)
+	}
+	for i := range keys {
+		for s := range layout.SlotsPerLine {
+			word := lines[i].Load(s)
+			if (word^tags[i])&layout.SlotTagMask == 0 && word&layout.SlotLinkMask != 0 {
+				record := layout.SlotRecord(word)
+				seen += p.Load(record) + p.Load((record+layout.LineBytes)&^(layout.LineBytes-1))
+				break
+			}
+		}
+	}
+	runtime.KeepAlive(seen)
+}
+
+// PutMany stores values[i] under keys[i], in their order, so that the last one of
+// equal keys counts. Each entry is stored as by Put; it is not a Batch: after an
+// error or a crash some may be stored and others not. It is faster than as many
+// Puts: one drain makes the records of a group durable, and one their slots.
+func (t *Table) PutMany(keys, values [][]byte) error {
+	defer runtime.KeepAlive(t)
+	if len(keys) != len(values) {
+		return fmt.Errorf("put many: %d keys, but %d values", len(keys), len(values))
+	}
+	s := &t.stripes[0] // any: so that Close waits for this call
+	if err := t.enter(s); err != nil {
+		return err
+	}
+	defer s.leave()
+	g := putGroup{table: t}
+	for first := 0; first < len(keys); first += manyGroup {
+		end := min(first+manyGroup, len(keys))
+		if err := g.put(keys[first:end], values[first:end]); err != nil {
+			return err
+		}
+	}
+	return t.acknowledge(g.epoch, true)
+}
+
+// putGroup stores a group of entries under the locks of all their stripes.
+type putGroup struct {
+	table   *Table
+	ops     []mutation
+	stripes []int
+	later   []int // ops that need a structural change first, and those behind them
+	ranges  []pmem.Range
+	slots   []uint64 // that were stored
+	epoch   uint64
+}
+
+func (g *putGroup) put(keys, values [][]byte) (err error) {
+	t := g.table
+	g.ops, g.stripes, g.later = g.ops[:0], g.stripes[:0], g.later[:0]
+	defer func() {
+		for i := range g.ops {
+			if g.ops[i].record != 0 {
+				t.pool.Free(g.ops[i].record)
+			}
+		}
+	}()
+	if err := g.fill(keys, values); err != nil {
+		return err
+	}
+	for _, i := range g.stripes {
+		t.stripes[i].mu.Lock()
+	}
+	err = g.publish()
+	for _, i := range g.stripes {
+		t.collectDue(&t.stripes[i])
+		t.stripes[i].mu.Unlock()
+	}
+	for _, i := range g.later {
+		if err != nil {
+			break
+		}
+		m := &g.ops[i]
+		err = t.attemptFilled(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m)
+		g.epoch = max(g.epoch, m.epoch)
+	}
+	return err
+}
+
+// fill fills the records of the group and makes them durable by one drain.
+func (g *putGroup) fill(keys, values [][]byte) error {
+	t := g.table
+	g.ranges = g.ranges[:0]
+	for i, key := range keys {
+		m := mutation{kind: store, key: key, value: values[i]}
+		if err := checkSizes(&m); err != nil {
+			return err
+		}
+		m.hash = t.hash(key)
+		stripe := layout.StripeOf(m.hash, t.stripeBits)
+		r, err := t.fillOnly(&t.stripes[stripe], &m)
+		if err != nil {
+			return err
+		}
+		g.ops = append(g.ops, m)
+		g.ranges = append(g.ranges, r)
+		g.stripes = append(g.stripes, stripe)
+	}
+	t.pool.Persist(g.ranges...)
+	slices.Sort(g.stripes)
+	g.stripes = slices.Compact(g.stripes)
+	return nil
+}
+
+// publish stores every slot of the group with its pending bit, makes them durable
+// by one drain, and clears the bits. A key that needs a structural change is left
+// for later, and with it every later op of its stripe, so that their order holds.
+func (g *putGroup) publish() error {
+	t := g.table
+	if err := t.poison(); err != nil {
+		return err
+	}
+	g.ranges, g.slots = g.ranges[:0], g.slots[:0]
+	waiting := make(map[int]bool)
+	for i := range g.ops {
+		m := &g.ops[i]
+		s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
+		var at place
+		if !waiting[s.index] {
+			if err := t.locate(s, &at, m.key, m.hash); err != nil {
+				g.finish()
+				return err
+			}
+		}
+		if waiting[s.index] || !t.fits(&at) {
+			waiting[s.index] = true
+			g.later = append(g.later, i)
+			continue
+		}
+		slot := at.slot
+		if slot == 0 {
+			slot = at.free
+			t.setOverflow(&at)
+		}
+		word := at.slotWord(m) | t.pool.Load(slot)&layout.SlotOverflow
+		if t.pool.Flushes() {
+			word |= layout.SlotPending
+		}
+		t.pool.Store(slot, word)
+		g.ranges = append(g.ranges, pmem.Range{Offset: slot, Bytes: layout.WordBytes})
+		g.slots = append(g.slots, slot)
+		t.settle(s, m, &at)
+		g.epoch = max(g.epoch, m.epoch)
+	}
+	g.finish()
+	return nil
+}
+
+// finish drains the group's slots and clears their pending bits. A slot may have
+// got an overflow bit since, from a later key of the group: it stays.
+func (g *putGroup) finish() {
+	t := g.table
+	t.pool.Persist(g.ranges...)
+	if !t.pool.Flushes() {
+		return
+	}
+	for _, slot := range g.slots {
+		if word := t.pool.Load(slot); word&layout.SlotPending != 0 {
+			t.pool.Store(slot, word&^layout.SlotPending)
+		}
+	}
+}

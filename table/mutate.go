@@ -1,0 +1,305 @@
+package table
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+	"pmemtable/recovery"
+)
+
+// Every change of one key is a mutation: a condition on what is there, and what
+// to do when it holds. Its steps on the media, and what an open finds after a
+// crash between them:
+//
+//  1. the new record is filled into a fresh block and made durable, outside the
+//     lock. Nothing reaches it: the block is free.
+//  2. under the lock, if the segment is of an older epoch, it is copied; if its
+//     window is full, it is split. Each is one pointer swap (see structure.go)
+//     that changes no entry.
+//  3. if the slot lies behind the home line and some line before it has no
+//     overflow bit yet, the bits are set and made durable. Alone they only make
+//     lookups look further.
+//  4. the slot is stored, with the pending bit, and made durable: before, the key
+//     is as it was; after, it is changed. In between, either; a reader that meets
+//     the pending bit makes the line durable itself before it answers.
+//  5. the pending bit is cleared. It means nothing to recovery, so it need not be
+//     durable.
+//
+// The old record is retired after step 4: so it is reused only when no durable
+// slot can lead to it.
+type mutation struct {
+	kind   mutationKind
+	key    []byte
+	value  []byte // of kinds that store
+	expect []byte // of kinds that compare
+	block  uint64 // of storeIfBlock
+	keep   bool   // append the old value to old
+
+	hash   uint64
+	record uint64 // the filled block, 0 for none or when it is linked
+	kit    kit
+
+	// Results.
+	existed bool
+	changed bool
+	held    bool // the condition of a kind that changes nothing
+	old     []byte
+	epoch   uint64 // what must be committed before the call may return
+}
+
+type mutationKind uint8
+
+const (
+	store         mutationKind = iota // always
+	storeIfAbsent                     // when the key is absent
+	storeIfEqual                      // when the value is expect
+	storeIfBlock                      // when the record is the one at block
+	remove                            // when the key is present
+	removeIfEqual                     // when the value is expect
+	holdsEqual                        // changes nothing: is the value expect?
+	holdsAbsent                       // changes nothing: is the key absent?
+)
+
+func (k mutationKind) stores() bool { return k <= storeIfBlock }
+
+// urgency is that of a request for what a structural change needs.
+func (m *mutation) urgency(n need) pmem.Urgency {
+	if !m.kind.stores() {
+		return pmem.Urgent // what removes makes room
+	}
+	return n.urgency()
+}
+
+// mutate carries a mutation out.
+func (t *Table) mutate(m *mutation) error {
+	if err := checkSizes(m); err != nil {
+		return err
+	}
+	m.hash = t.hash(m.key)
+	s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
+	if err := t.enter(s); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := t.attempt(s, m); err != nil {
+		return err
+	}
+	return t.acknowledge(m.epoch, m.changed)
+}
+
+func checkSizes(m *mutation) error {
+	if len(m.key) > layout.MaxKeyBytes {
+		return tooLargeKey(len(m.key))
+	}
+	if len(m.value) > layout.MaxValueBytes {
+		return fmt.Errorf("%w: a value of %d bytes, the limit is %d", ErrTooLarge, len(m.value), layout.MaxValueBytes)
+	}
+	return nil
+}
+
+func tooLargeKey(n int) error {
+	return fmt.Errorf("%w: a key of %d bytes, the limit is %d", ErrTooLarge, n, layout.MaxKeyBytes)
+}
+
+// attempt fills the record and tries under the lock until no structural change
+// lacks a block. What was taken and not used goes back.
+func (t *Table) attempt(s *stripe, m *mutation) error {
+	if m.kind.stores() {
+		if err := t.fill(s, m); err != nil {
+			return err
+		}
+	}
+	return t.attemptFilled(s, m)
+}
+
+// attemptFilled is attempt with the record filled.
+func (t *Table) attemptFilled(s *stripe, m *mutation) error {
+	for {
+		s.mu.Lock()
+		missing, err := t.apply(s, m)
+		t.collectDue(s)
+		s.mu.Unlock()
+		if err == nil && !missing.nothing() {
+			if err = t.stock(&m.kit, missing, s.index, m.urgency(missing)); err == nil {
+				continue
+			}
+		}
+		if m.record != 0 {
+			t.pool.Free(m.record)
+			m.record = 0
+		}
+		t.unpack(&m.kit)
+		return err
+	}
+}
+
+// fill is step 1.
+func (t *Table) fill(s *stripe, m *mutation) error {
+	filled, err := t.fillOnly(s, m)
+	if err == nil {
+		t.pool.Persist(filled)
+	}
+	return err
+}
+
+// fillOnly fills the record and leaves it to the caller to make it durable.
+func (t *Table) fillOnly(s *stripe, m *mutation) (pmem.Range, error) {
+	sizeBytes := layout.RecordBytes(len(m.key), len(m.value))
+	block, err := t.alloc(sizeBytes, s.index, pmem.Usual)
+	if err != nil {
+		return pmem.Range{}, err
+	}
+	var head [layout.MaxRecordHeaderBytes]byte
+	n := layout.RecordHeader(&head, t.epoch.Load(), len(m.key), len(m.value))
+	t.pool.Copy(block+4, head[4:n])
+	t.pool.Copy(block+uint64(n), m.key)
+	t.pool.Copy(block+uint64(n+len(m.key)), m.value)
+	// In place, because what the checksum function is given escapes to the heap.
+	binary.LittleEndian.PutUint32(head[:], layout.RecordChecksum(t.pool.Bytes(block, sizeBytes)))
+	t.pool.Copy(block, head[:4])
+	m.record = block
+	return pmem.Range{Offset: block, Bytes: sizeBytes}, nil
+}
+
+// apply carries the mutation out under the stripe's lock, or says what blocks a
+// structural change needs first.
+func (t *Table) apply(s *stripe, m *mutation) (need, error) {
+	if err := t.poison(); err != nil { // readers have gone back to the last commit
+		return need{}, err
+	}
+	var at place
+	for {
+		if err := t.locate(s, &at, m.key, m.hash); err != nil {
+			return need{}, err
+		}
+		m.existed = at.slot != 0
+		if m.keep && m.existed {
+			m.old = append(m.old[:0], at.record.Value...)
+		}
+		if !m.holds(&at) {
+			m.epoch, m.changed = s.lastChange, false
+			return need{}, nil
+		}
+		ready, missing, err := t.prepare(s, &m.kit, m.hash, &at)
+		if err != nil || !missing.nothing() {
+			return missing, err
+		}
+		if ready {
+			t.publish(s, m, &at)
+			return need{}, nil
+		}
+	}
+}
+
+// holds evaluates the mutation's condition: whether there is something to do.
+func (m *mutation) holds(at *place) bool {
+	switch m.kind {
+	case storeIfAbsent:
+		return !m.existed
+	case remove:
+		return m.existed
+	case holdsEqual:
+		m.held = m.existed && bytes.Equal(at.record.Value, m.expect)
+		return false
+	case holdsAbsent:
+		m.held = !m.existed
+		return false
+	case storeIfBlock:
+		return m.existed && at.record.offset == m.block
+	case storeIfEqual, removeIfEqual:
+		return m.existed && bytes.Equal(at.record.Value, m.expect)
+	}
+	return true
+}
+
+// publish is steps 3 to 5.
+func (t *Table) publish(s *stripe, m *mutation, at *place) {
+	slot := at.slot
+	if slot == 0 {
+		slot = at.free
+		t.setOverflow(at)
+	}
+	word := at.slotWord(m) | t.pool.Load(slot)&layout.SlotOverflow // which only a line's first slot has
+	if t.pool.Flushes() {
+		t.pool.Store(slot, word|at.tag|layout.SlotPending)
+		t.pool.PersistWord(slot)
+	}
+	t.pool.Store(slot, word)
+	t.settle(s, m, at)
+}
+
+// slotWord is what the mutation makes of its slot.
+func (at *place) slotWord(m *mutation) uint64 {
+	switch {
+	case !m.kind.stores():
+		return 0
+	case at.slot != 0:
+		return layout.Slot(m.record, at.tag, layout.SlotDisplacement(at.word))
+	}
+	return layout.Slot(m.record, at.tag, at.freeDisplacement)
+}
+
+// settle notes what a published mutation made of its stripe, and retires the
+// record that it unlinked.
+func (t *Table) settle(s *stripe, m *mutation, at *place) {
+	switch {
+	case !m.kind.stores():
+		s.count--
+	case at.slot == 0:
+		s.count++
+	}
+	if m.kind.stores() {
+		t.noteBorn(s, m.record, layout.RecordBytes(len(m.key), len(m.value)))
+	}
+	if at.slot != 0 {
+		t.retire(s, at.record.offset, at.record.Birth, at.record.Size())
+	}
+	s.writes++
+	s.lastChange = t.epoch.Load()
+	m.record = 0
+	m.epoch, m.changed = s.lastChange, true
+}
+
+// setOverflow is step 3: every line that a lookup passes on its way to the free
+// slot says that it must go on.
+func (t *Table) setOverflow(at *place) {
+	var lines [layout.WindowLines]pmem.Range
+	n := 0
+	set := func(line uint64) {
+		w := t.pool.Load(line)
+		if w&layout.SlotOverflow != 0 {
+			return
+		}
+		t.pool.Store(line, w|layout.SlotOverflow)
+		if n == len(lines) {
+			t.pool.Persist(lines[:n]...)
+			n = 0
+		}
+		lines[n] = pmem.Range{Offset: line, Bytes: layout.WordBytes}
+		n++
+	}
+	for i := 0; i <= at.freeSegment; i++ {
+		first, end := 0, t.lines
+		if i == 0 {
+			first, end = at.home, at.home+layout.WindowLines
+		}
+		if i == at.freeSegment {
+			end = at.freeLine
+		}
+		for l := first; l < end; l++ {
+			set(at.seg(i) + layout.LineBytes*uint64(l+1))
+		}
+	}
+	if n > 0 {
+		t.pool.Persist(lines[:n]...)
+	}
+}
+
+// locatedRecord is the record of the key that a writer found.
+type locatedRecord struct {
+	recovery.Record
+	offset uint64
+}
