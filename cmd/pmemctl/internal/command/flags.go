@@ -1,0 +1,121 @@
+package command
+
+import (
+	"fmt"
+	"io/fs"
+	"math"
+	"strconv"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/pflag"
+
+	"pmemtable/cmd/pmemctl/internal/records"
+	"pmemtable/table"
+)
+
+// choice is a flag whose values have names.
+type choice[T fmt.Stringer] struct {
+	target *T
+	parse  func(string) (T, error)
+	kind   string
+}
+
+func (c choice[T]) String() string {
+	if c.target == nil {
+		return ""
+	}
+	return (*c.target).String()
+}
+
+func (c choice[T]) Set(text string) (err error) {
+	*c.target, err = c.parse(text)
+	return err
+}
+
+func (c choice[T]) Type() string { return c.kind }
+
+func keyFormatFlag(flags *pflag.FlagSet, target *records.Encoding) {
+	flags.Var(choice[records.Encoding]{target, records.ParseEncoding, "utf8|hex|base64"}, "key-format",
+		"how keys are written (utf8: the bytes as they are)")
+}
+
+func valueFormatFlag(flags *pflag.FlagSet, target *records.Encoding) {
+	flags.Var(choice[records.Encoding]{target, records.ParseEncoding, "utf8|hex|base64"}, "value-format",
+		"how values are written (utf8: the bytes as they are)")
+}
+
+func formatFlag(flags *pflag.FlagSet, target *records.Format, usage string) {
+	flags.Var(choice[records.Format]{target, records.ParseFormat, "jsonl|csv|tsv"}, "format", usage)
+}
+
+// decode is for keys and values that stand on the command line.
+func decode(e records.Encoding, what, text string) ([]byte, error) {
+	b, err := e.AppendDecoded(nil, []byte(text))
+	if err != nil {
+		return nil, usagef("the %s is %w", what, err)
+	}
+	return b, nil
+}
+
+// sizeFlag is a number of bytes, as 65536, 64KiB or 64GB.
+type sizeFlag int64
+
+func (s *sizeFlag) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return humanize.IBytes(uint64(*s))
+}
+
+func (s *sizeFlag) Set(text string) error {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return fmt.Errorf("not a size in bytes, such as 1000000, 512MiB or 64GiB")
+	}
+	*s = sizeFlag(n)
+	return nil
+}
+
+func (s *sizeFlag) Type() string { return "size" }
+
+// modeFlag holds permission bits in octal.
+type modeFlag fs.FileMode
+
+func (m *modeFlag) String() string { return fmt.Sprintf("%04o", uint32(*m)) }
+
+func (m *modeFlag) Set(text string) error {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || n > 0o777 || n&0o600 != 0o600 {
+		return fmt.Errorf("not an octal file mode that lets its owner read and write, such as 0600 or 0640")
+	}
+	*m = modeFlag(n)
+	return nil
+}
+
+func (m *modeFlag) Type() string { return "mode" }
+
+// maxStripes is the library's bound. It checks it, too, but only we can say
+// that it was the command line that was wrong.
+const maxStripes = 4096
+
+// geometry holds the flags that shape a file at its creation.
+type geometry struct {
+	stripes int
+	maxSize sizeFlag
+	mode    modeFlag
+}
+
+func (g *geometry) register(flags *pflag.FlagSet) {
+	g.mode = 0o600
+	flags.IntVar(&g.stripes, "stripes", 0, "number of independently locked parts, rounded up to a power of two (0: the default)")
+	flags.Var(&g.maxSize, "max-size", "how large this command lets the file grow; the file does not remember it (default 64GiB)")
+	flags.Var(&g.mode, "mode", "permissions of the new file, in octal")
+}
+
+func (g *geometry) apply(o *table.Options) error {
+	if g.stripes < 0 || g.stripes > maxStripes {
+		return usagef("--stripes: not between 0 and %d", maxStripes)
+	}
+	o.Stripes, o.MaxSize, o.FileMode = g.stripes, int64(g.maxSize), fs.FileMode(g.mode)
+	return nil
+}

@@ -1,0 +1,101 @@
+package command
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pmemtable/table"
+)
+
+// infoDocument is what info --json prints.
+type infoDocument struct {
+	SchemaVersion    int    `json:"schema_version"`
+	File             string `json:"file"`
+	UUID             string `json:"uuid"`
+	FormatVersion    int    `json:"format_version"`
+	Medium           string `json:"medium"`
+	Forced           bool   `json:"medium_forced"`
+	Durability       string `json:"durability"` // that survives is about
+	Survives         string `json:"survives"`
+	FlushMethod      string `json:"flush_method"`
+	Entries          *int64 `json:"entries"` // null while they are being counted
+	Stripes          int    `json:"stripes"`
+	ChunkSizeBytes   int64  `json:"chunk_size_bytes"`
+	SegmentSizeBytes int64  `json:"segment_size_bytes"`
+	FileSizeBytes    int64  `json:"file_size_bytes"`
+	Epoch            uint64 `json:"epoch"`
+	CommittedEpoch   uint64 `json:"committed_epoch"`
+	CommitSequence   uint64 `json:"commit_sequence"`
+	Generation       uint64 `json:"generation"`
+	OpenedFrom       string `json:"opened_from"`
+	OpenNanoseconds  int64  `json:"open_ns"`
+	Damage           string `json:"damage,omitempty"`
+}
+
+func (a *App) newInfo() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "info [flags] FILE",
+		Short: "Show what a file is and which failures it survives",
+		Long: `Show a table's identity, geometry and size, the medium that it lies on and the
+failures that its entries survive there, and where the last session left it.`,
+		Example: `  pmemctl info debs.pmt
+  pmemctl info --json debs.pmt`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
+				out := a.stdout(false)
+				if asJSON {
+					return out.document(newInfoDocument(args[0], t.Stats()))
+				}
+				return printInfo(out, args[0], t.Stats())
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
+	return cmd
+}
+
+func newInfoDocument(file string, s table.Stats) infoDocument {
+	d := infoDocument{
+		SchemaVersion: schemaVersion, File: file, UUID: s.UUID, FormatVersion: s.FormatVersion,
+		Medium: s.Medium.String(), Forced: s.Forced, Durability: s.Durability, Survives: s.Survives, FlushMethod: s.FlushMethod,
+		Stripes: s.Stripes, ChunkSizeBytes: s.ChunkSizeBytes, SegmentSizeBytes: s.SegmentSizeBytes,
+		FileSizeBytes: s.FileSizeBytes,
+		Epoch:         s.Epoch, CommittedEpoch: s.CommittedEpoch, CommitSequence: s.CommitSequence, Generation: s.Generation,
+		OpenedFrom: s.OpenedFrom, OpenNanoseconds: s.OpenDuration.Nanoseconds(), Damage: s.Damage,
+	}
+	if s.EntriesKnown {
+		d.Entries = &s.Entries
+	}
+	return d
+}
+
+func printInfo(out *output, file string, s table.Stats) error {
+	out.line("file", "%s", file)
+	out.line("uuid", "%s", s.UUID)
+	out.line("format", "version %d", s.FormatVersion)
+	if s.EntriesKnown {
+		out.line("entries", "%s", countText(s.Entries))
+	} else {
+		out.line("entries", "not counted at the last closing, if there was one (pmemctl count does it)")
+	}
+	out.line("size", "%s", bytesText(s.FileSizeBytes))
+	out.line("geometry", "%s, chunks of %s, segments of %s", plural(s.Stripes, "stripe"), bytesText(s.ChunkSizeBytes), bytesText(s.SegmentSizeBytes))
+	medium := s.Medium.String()
+	if s.Forced {
+		medium += " (forced, not detected)"
+	}
+	if s.FlushMethod != "none" {
+		medium += ", written back by " + s.FlushMethod
+	}
+	out.line("medium", "%s", medium)
+	out.line("survives", "%s (durability %s)", s.Survives, s.Durability)
+	out.line("session", "generation %d; opened from %s in %s", s.Generation, s.OpenedFrom, s.OpenDuration.Round(time.Microsecond))
+	out.line("epochs", "working %d, committed %d (commit %d)", s.Epoch, s.CommittedEpoch, s.CommitSequence)
+	if s.Damage != "" {
+		out.line("damage", "%s", s.Damage)
+	}
+	return out.Flush()
+}

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package command
+
+func isSystemBrokenPipe(error) bool { return false }

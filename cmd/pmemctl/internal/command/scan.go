@@ -1,0 +1,184 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"pmemtable/cmd/pmemctl/internal/records"
+	"pmemtable/table"
+)
+
+type scanOptions struct {
+	keyFormat, valueFormat records.Encoding
+	prefix                 string
+	limit                  uint64
+	cursor                 string
+	keysOnly, raw          bool
+}
+
+func (a *App) newScan() *cobra.Command {
+	var o scanOptions
+	cmd := &cobra.Command{
+		Use:   "scan [flags] FILE",
+		Short: "List entries, all or page by page",
+		Long: `List entries as lines of key, tab and value, in the table's own order, which is
+that of the keys' hashes. --prefix therefore looks at every key.
+
+With --limit the last line, on stderr, is "next cursor: C": --cursor C goes on
+from there, and a cursor of 0 says that there was nothing more. Entries that are
+there all the time come exactly once, even if others come and go between pages.
+
+On a terminal control bytes are escaped unless --raw is given. In a pipe the
+bytes come as they are; where keys or values may hold tabs or newlines use
+--key-format and --value-format, or pmemctl export.`,
+		Example: `  pmemctl scan --prefix lib --keys-only debs.pmt
+  pmemctl scan --limit 10 debs.pmt
+  pmemctl scan --limit 10 --cursor 9007199254740993 debs.pmt
+  pmemctl scan --key-format hex --value-format base64 cache.pmt`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.scan(cmd.Context(), o, args[0])
+		},
+	}
+	flags := cmd.Flags()
+	keyFormatFlag(flags, &o.keyFormat)
+	valueFormatFlag(flags, &o.valueFormat)
+	flags.StringVar(&o.prefix, "prefix", "", "only keys that begin with this (in --key-format)")
+	flags.Uint64Var(&o.limit, "limit", 0, "stop after so many entries (0: no limit)")
+	flags.StringVar(&o.cursor, "cursor", "0", "go on where an earlier scan with --limit stopped")
+	flags.BoolVar(&o.keysOnly, "keys-only", false, "print keys without values")
+	flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
+	return cmd
+}
+
+func (a *App) scan(ctx context.Context, o scanOptions, file string) error {
+	prefix, err := decode(o.keyFormat, "prefix", o.prefix)
+	if err != nil {
+		return err
+	}
+	from, err := parsePosition(o.cursor)
+	if err != nil {
+		return err
+	}
+	return withReader(ctx, file, func(t *table.Table) error {
+		s := scanner{o: o, prefix: prefix, out: a.stdout(o.raw)}
+		next, err := s.run(ctx, t, from)
+		if flushErr := s.out.Flush(); err == nil {
+			err = flushErr
+		}
+		if err == nil && o.limit > 0 {
+			fmt.Fprintf(a.Err, "next cursor: %s\n", next)
+		}
+		return err
+	})
+}
+
+// position is a place in a scan. The table's cursors lie between the batches
+// that its Scan hands out; a page may end inside one. Such a position is the
+// cursor of the batch and a digest of the last key that was printed, rather
+// than a count of entries, which would drift when an entry comes or goes.
+type position struct {
+	cursor uint64
+	after  string // digest of a key; empty at the begin of a batch
+}
+
+func (p position) String() string {
+	if p.after == "" {
+		return strconv.FormatUint(p.cursor, 10)
+	}
+	return strconv.FormatUint(p.cursor, 10) + ":" + p.after
+}
+
+const digestLength = 16
+
+func parsePosition(text string) (p position, err error) {
+	number, after, found := strings.Cut(text, ":")
+	p.cursor, err = strconv.ParseUint(number, 10, 64)
+	if err != nil || found && len(after) != digestLength {
+		return p, usagef("--cursor: %q is not what a scan printed as its next cursor", text)
+	}
+	p.after = after
+	return p, nil
+}
+
+func digest(key []byte) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:digestLength/2])
+}
+
+type scanner struct {
+	o       scanOptions
+	prefix  []byte
+	out     *output
+	printed uint64
+	last    string // digest of the key printed last
+}
+
+// run prints from a position on and returns where it stopped; the zero
+// position is the end.
+func (s *scanner) run(ctx context.Context, t *table.Table, from position) (position, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return from, err
+		}
+		next, err := s.batch(t, from)
+		switch {
+		case errors.Is(err, errStop):
+			return position{from.cursor, s.last}, nil
+		case err != nil:
+			return from, err
+		case next == 0 || s.full():
+			return position{cursor: next}, nil
+		}
+		from = position{cursor: next}
+	}
+}
+
+func (s *scanner) full() bool { return s.o.limit > 0 && s.printed >= s.o.limit }
+
+// batch prints one batch, or the part of it that is after from. If the key
+// that the position names has gone meanwhile, the batch comes whole: an entry
+// twice is better than an entry never.
+func (s *scanner) batch(t *table.Table, from position) (next uint64, err error) {
+	skipping := from.after != ""
+	next, err = t.Scan(from.cursor, func(key, value []byte) error {
+		if skipping {
+			skipping = digest(key) != from.after
+			return nil
+		}
+		return s.entry(key, value)
+	})
+	if err == nil && skipping {
+		return t.Scan(from.cursor, s.entry)
+	}
+	return next, err
+}
+
+// entry returns errStop at the first entry beyond the limit, so that a page
+// which ends with the table is known to be the last one.
+func (s *scanner) entry(key, value []byte) error {
+	if !bytes.HasPrefix(key, s.prefix) {
+		return nil
+	}
+	if s.full() {
+		return errStop
+	}
+	s.printed++
+	if s.full() {
+		s.last = digest(key)
+	}
+	s.out.show(s.o.keyFormat.Append(nil, key))
+	if !s.o.keysOnly {
+		_ = s.out.WriteByte('\t')
+		s.out.show(s.o.valueFormat.Append(nil, value))
+	}
+	return s.out.WriteByte('\n')
+}

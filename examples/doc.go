@@ -1,0 +1,4 @@
+// Package examples holds small programs that use pmemtable as a library.
+//
+//	go run ./examples/counter visits.pmt
+package examples
