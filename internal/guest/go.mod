@@ -1,0 +1,16 @@
+module pmemtable/internal/guest
+
+go 1.26.0
+
+require (
+	golang.org/x/sys v0.49.0
+	pmemtable v0.0.0
+)
+
+require (
+	github.com/edsrzf/mmap-go v1.2.0 // indirect
+	github.com/klauspost/cpuid/v2 v2.2.10 // indirect
+	github.com/zeebo/xxh3 v1.1.0 // indirect
+)
+
+replace pmemtable => ../..
