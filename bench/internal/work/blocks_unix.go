@@ -1,0 +1,16 @@
+//go:build unix
+
+package work
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// blocksOf is what a file's blocks take.
+func blocksOf(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"pmemtable/bench/internal/report"
+	"pmemtable/bench/internal/work"
+)
+
+// run of the program: who took part, and what the floor is.
+type results struct {
+	o         options
+	all       []*contender
+	floorWork *work.Child
+	floor     map[string]report.Sample
+	hiccups   *work.Latency // of the load with latencies
+}
+
+// workload is a row of the tables.
+type workload struct {
+	name       string
+	w          work.Work
+	tablesOnly bool
+}
+
+// Names of rows.
+const (
+	load  = "load: put new, growth included"
+	over  = "put over"
+	hit   = "get hit"
+	miss  = "get miss"
+	gone  = "delete"
+	group = 32
+)
+
+func workloads(o options) []workload {
+	mix := func(name string, reads int, zipf float64) workload {
+		return workload{name: name, w: work.Work{Kind: work.Mix, ReadPercent: reads, Zipf: zipf}}
+	}
+	const theta = 0.99
+	rows := []workload{
+		{name: over, w: work.Work{Kind: work.Over}},
+		{name: hit, w: work.Work{Kind: work.Hit}},
+		{name: miss, w: work.Work{Kind: work.Miss}},
+		mix("95R/5W uniform", 95, 0),
+		mix("95R/5W Zipf (YCSB B)", 95, theta),
+		mix("50R/50W uniform", 50, 0),
+		mix(half, 50, theta),
+		{name: getMany, w: work.Work{Kind: work.GetMany, Group: group}, tablesOnly: true},
+		{name: putMany, w: work.Work{Kind: work.PutMany, Group: group}, tablesOnly: true},
+		{name: gone, w: work.Work{Kind: work.Delete}},
+	}
+	for i := range rows {
+		w := &rows[i].w
+		w.N, w.Shape, w.Ops, w.Limit = o.entries, o.shape, o.ops, o.limit
+	}
+	last := &rows[len(rows)-1].w
+	last.Ops = min(last.Ops, o.entries/2) // half for one goroutine, half for two
+	return rows
+}
+
+const (
+	half    = "50R/50W Zipf (YCSB A)"
+	getMany = "GetMany(32), a key"
+	putMany = "PutMany(32) over, a key"
+)
+
+// cell names a workload by its goroutines.
+func cell(name string, goroutines int) string { return fmt.Sprintf("%s, %d", name, goroutines) }
+
+// measure runs all rounds.
+func measure(o options) (*results, error) {
+	r := &results{o: o, all: contenders(o), floor: map[string]report.Sample{}}
+	var err error
+	if r.floorWork, err = work.Start(); err != nil {
+		return r, err
+	}
+	for round := range o.rounds {
+		if err := r.round(round); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// round loads every store anew and lets it do all workloads. The persistent peers
+// are loaded once, and so delete in the last round only.
+func (r *results) round(round int) error {
+	if err := r.measureFloor(); err != nil {
+		return err
+	}
+	w := work.Work{Kind: work.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape}
+	for _, c := range r.inTurn(round) {
+		if c.persistentPeer() && round > 0 {
+			continue
+		}
+		if err := c.fresh(); err != nil {
+			return fmt.Errorf("%s: %w", c.label, err)
+		}
+		w.Limit = 0
+		if c.persistentPeer() {
+			w.Limit = r.o.limit
+		}
+		if err := r.one(c, load, w, round); err != nil {
+			return err
+		}
+	}
+	for _, row := range workloads(r.o) {
+		for _, goroutines := range []int{1, 2} {
+			w := row.w
+			w.Goroutines, w.Seed = goroutines, uint64(round+1)
+			if w.Kind == work.Delete { // the two halves of the keys
+				w.Ops = w.Ops / 2 * goroutines
+				w.Seed = uint64(goroutines * r.o.entries / 2)
+			}
+			for _, c := range r.inTurn(round) {
+				if row.tablesOnly && c.config.Name != "pmemtable" || c.persistentPeer() && w.Kind == work.Delete && round < r.o.rounds-1 {
+					continue
+				}
+				if err := r.one(c, row.name, w, round); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return r.measureFloor()
+}
+
+// inTurn rotates the order, so that nobody always comes after the same.
+func (r *results) inTurn(round int) []*contender {
+	n := round % len(r.all)
+	return append(append([]*contender(nil), r.all[n:]...), r.all[:n]...)
+}
+
+// one runs one workload on one store.
+func (r *results) one(c *contender, name string, w work.Work, round int) error {
+	w.Goroutines = max(1, w.Goroutines)
+	if r.o.profile != "" && round == 0 && c.config.Name == "pmemtable" {
+		file := strings.NewReplacer(" ", "", ",", "", ":", "", "/", "", "(", "", ")", "").Replace(fmt.Sprintf("%s-%s-%d", c.label, name, w.Goroutines))
+		w.Profile = filepath.Join(r.o.profile, file+".pprof")
+	}
+	res, err := c.child.Run(w)
+	if err != nil {
+		return fmt.Errorf("%s, %s: %w", c.label, name, err)
+	}
+	at := cell(name, w.Goroutines)
+	ns := res.NsPerOp()
+	if r.o.byCPU && res.CPU > 0 {
+		ns = float64(res.CPU.Nanoseconds()) / float64(res.Ops*w.Goroutines)
+	}
+	c.samples[at] = append(c.samples[at], ns)
+	return nil
+}
+
+// measureFloor measures the floor once more: at both ends of each round.
+func (r *results) measureFloor() error {
+	got, err := r.floorWork.Floor(work.FloorWork{Dir: r.o.dir, Entries: r.o.entries, Ops: r.o.ops, ByCPU: r.o.byCPU})
+	for name, ns := range got {
+		r.floor[name] = append(r.floor[name], ns)
+	}
+	return err
+}
+
+func (r *results) stop() error {
+	if r == nil {
+		return nil
+	}
+	var errs []error
+	if r.floorWork != nil {
+		errs = append(errs, r.floorWork.Stop())
+	}
+	for _, c := range r.all {
+		if c.child != nil {
+			errs = append(errs, c.child.Stop())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *results) find(label string) *contender {
+	for _, c := range r.all {
+		if c.label == label {
+			return c
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/wcharczuk/go-chart/v2"
+
+	"pmemtable/bench/internal/report"
+)
+
+// drawn is a chart of any kind.
+type drawn interface {
+	Render(chart.RendererProvider, io.Writer) error
+}
+
+// plot draws the results as SVG files in dir.
+func (r *results) plot(dir string) error {
+	charts := map[string]drawn{
+		"throughput-1.svg": r.throughputChart(1),
+		"throughput-2.svg": r.throughputChart(2),
+		"floor.svg":        r.floorChart(),
+	}
+	if r.hiccups != nil && len(r.hiccups.Windows) > 1 {
+		charts["latency.svg"] = r.latencyChart()
+		charts["growth.svg"] = r.growthChart()
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, c := range charts {
+		var b bytes.Buffer
+		if err := c.Render(chart.SVG, &b); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bars makes a chart of bars from zero.
+func bars(title string, values []chart.Value) drawn {
+	highest := 1.0
+	for _, v := range values {
+		highest = max(highest, v.Value)
+	}
+	return chart.BarChart{
+		Title: title, Height: 420, Width: 110*len(values) + 120, BarWidth: 70,
+		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
+		YAxis:      chart.YAxis{Range: &chart.ContinuousRange{Min: 0, Max: highest * 1.05}},
+		Bars:       values,
+	}
+}
+
+// throughputChart shows millions of gets and overwrites a second.
+func (r *results) throughputChart(goroutines int) drawn {
+	var values []chart.Value
+	for _, name := range []string{hit, over} {
+		for _, c := range r.all {
+			if ns := c.samples[cell(name, goroutines)].Median(); ns > 0 && !c.persistentPeer() {
+				values = append(values, chart.Value{Label: name + ": " + c.label, Value: 1000 / ns})
+			}
+		}
+	}
+	return bars(fmt.Sprintf("Millions of operations a second, %d goroutine(s)", goroutines), values)
+}
+
+func (r *results) floorChart() drawn {
+	var values []chart.Value
+	for _, name := range []string{hit, miss, over, load} {
+		for _, label := range []string{checked, trusted} {
+			values = append(values, chart.Value{Label: name + ": " + label, Value: r.ratioToFloor(r.find(label), name)})
+		}
+	}
+	return bars("Ratio to the floor", values)
+}
+
+func axis(name string) chart.XAxis { return chart.XAxis{Name: name} }
+
+// latencyChart shows the percentiles of Put through growth, as log10 of µs by
+// log10 of 1/(1-q).
+func (r *results) latencyChart() drawn {
+	var x, y report.Sample
+	var ticks []chart.Tick
+	for _, p := range r.hiccups.Curve {
+		if p[0] >= 100 || p[1] <= 0 {
+			continue
+		}
+		at := -math.Log10(1 - p[0]/100)
+		x, y = append(x, at), append(y, math.Log10(p[1]/1000))
+		if p[0] == 50 || p[0] >= 90 && math.Abs(at-math.Round(at)) < 1e-6 {
+			ticks = append(ticks, chart.Tick{Value: at, Label: fmt.Sprintf("%g %%", p[0])})
+		}
+	}
+	c := chart.Chart{
+		Title: "Put through growth: latency by percentile", Height: 420, Width: 800, XAxis: axis("percentile"),
+		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
+		YAxis:      chart.YAxis{Name: "µs", ValueFormatter: powerOfTen},
+		Series:     []chart.Series{chart.ContinuousSeries{XValues: x, YValues: y}},
+	}
+	c.XAxis.Ticks = ticks
+	return c
+}
+
+// growthChart shows median and worst Put of each piece of the load.
+func (r *results) growthChart() drawn {
+	var at, median, worst report.Sample
+	for _, w := range r.hiccups.Windows {
+		at = append(at, w.AtSeconds)
+		median = append(median, math.Log10(w.MedianNs/1000))
+		worst = append(worst, math.Log10(w.MaxNs/1000))
+	}
+	c := chart.Chart{
+		Title: "Put through growth: median and worst of each 20 ms", Height: 420, Width: 800, XAxis: axis("seconds"),
+		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
+		YAxis:      chart.YAxis{Name: "µs", ValueFormatter: powerOfTen},
+		Series: []chart.Series{
+			chart.ContinuousSeries{Name: "median", XValues: at, YValues: median},
+			chart.ContinuousSeries{Name: "worst", XValues: at, YValues: worst},
+		},
+	}
+	c.Elements = []chart.Renderable{chart.Legend(&c)}
+	return c
+}
+
+// powerOfTen labels an axis of logarithms.
+func powerOfTen(v any) string {
+	x, _ := v.(float64)
+	return fmt.Sprintf("%.3g", math.Pow(10, x))
+}
