@@ -1,0 +1,91 @@
+# The checks of this project. Continuous integration (.ci/run) calls the same
+# targets, so what passes here passes there.
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-long crash crash-full crash-long mutants powercut-short
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## compile all packages
+	go build ./...
+
+test: ## all tests
+	go test ./...
+
+race: ## the short tests under the race detector, on a pool it can see
+	go test -race -short ./...
+
+purego: ## the short tests without assembly
+	go test -tags purego -short ./...
+
+cross: ## build and vet for every platform (PLATFORMS="os/arch ...")
+	.ci/cross
+
+arm64: ## the short tests on emulated arm64, with and without DC CVAP (PKGS=...)
+	.ci/arm64
+
+fuzz: ## every fuzz target for FUZZTIME (10s) (PKGS=...)
+	.ci/fuzz
+
+crash: ## the crash suite with its figures
+	.ci/crash
+
+crash-long: ## the crash suite in its nightly size (crash-full: minutes)
+	.ci/crash long
+
+crash-full:
+	.ci/crash full
+
+mutants: ## the mutation gate of the crash suite
+	.ci/crash mutants
+
+demo: ## pmemctl's demonstration
+	go run ./cmd/pmemctl demo
+
+consumer: ## a module outside of this one that uses it
+	.ci/consumer
+
+modules: ## vet and test the modules below: bench, contrib, examples
+	.ci/modules
+
+lint: ## gofmt and vet; the house rules are a test in internal/lint
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+
+ci: ## everything (.ci/run; STAGES="lint test ..." for some)
+	.ci/run
+
+large: ## 10 million entries: space, kill -9, reuse, GC (2 minutes, 2 GiB of disk)
+	cd bench && go run ./large
+
+powercut: ## kill virtual machines that write, CUTS=20 (docs/guest.md)
+	.ci/guest powercut -cuts $(or $(CUTS),20) $(GUESTFLAGS)
+
+powercut-short: ## the same with two kills
+	.ci/guest powercut -cuts 2 $(GUESTFLAGS)
+
+blocklog: ## STATES=100 legal disk states from the log of a guest's disk
+	.ci/guest blocklog -states $(or $(STATES),100) $(GUESTFLAGS)
+
+dax: ## the core tests in a guest with an NVDIMM and ext4 -o dax
+	.ci/guest dax $(GUESTFLAGS)
+
+dax-long: ## the whole suites there (long)
+	.ci/guest dax -long $(GUESTFLAGS)
+
+# The peers Pebble and Badger take minutes to compile, so they have a build tag;
+# LMDB needs cgo. Plots go to the directory PLOTS.
+.PHONY: bench-short bench bench-commit
+PLOTS ?= $(or $(TMPDIR),/tmp)/pmemtable-plots
+PEERS = -tags peers$(shell test "$$(go env CGO_ENABLED)" = 1 && echo ,lmdb)
+
+bench-short: ## beside the floor and the peers, small (3 minutes once the peers are compiled)
+	cd bench && go run $(PEERS) ./peers -n 500000 -ops 200000 -rounds 3 -limit 150ms -plots $(PLOTS)
+
+bench: ## the same with 1 and with 10 million entries (half an hour, 16 GB of memory)
+	cd bench && go run $(PEERS) ./peers -n 1000000 -plots $(PLOTS)/1m
+	cd bench && go run $(PEERS) ./peers -n 10000000 -rounds 3 -plots $(PLOTS)/10m
+
+bench-commit: ## the cost of durability on this disk, beside bbolt, Pebble, LMDB (8 minutes)
+	cd bench && go run $(PEERS) ./commit
