@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	mmap "github.com/edsrzf/mmap-go"
 
@@ -176,7 +178,7 @@ func mapFile(f *os.File, path string, opts Options) (b *fileBackend, medium Medi
 		return nil, Auto, err
 	}
 	if opts.Media == Auto || opts.Media == DAX {
-		b.mem, err = opts.System.Map(f, length, opts.ReadOnly, true)
+		err = b.mapBytes(length, opts, true)
 		if err == nil && daxAllowed() {
 			b.dax = true
 			return b, DAX, nil
@@ -188,15 +190,42 @@ func mapFile(f *os.File, path string, opts Options) (b *fileBackend, medium Medi
 			return nil, Auto, &os.PathError{Op: "map", Path: path, Err: err}
 		}
 	}
-	b.mem, err = opts.System.Map(f, length, opts.ReadOnly, false)
-	for opts.shrinkMap && errors.Is(err, syscall.ENOMEM) && length/2 >= max(leastMapBytes, b.sizeBytes()) {
-		length /= 2 // a limit on address space, or an emulator
-		b.mem, err = opts.System.Map(f, length, opts.ReadOnly, false)
-	}
-	if err != nil {
-		return nil, Auto, &os.PathError{Op: "map", Path: path, Err: fmt.Errorf("%d bytes of address space: %w", length, err)}
+	if err = b.mapBytes(length, opts, false); err != nil {
+		return nil, Auto, &os.PathError{Op: "map", Path: path, Err: err}
 	}
 	return b, medium, nil
+}
+
+// mapBytes maps length bytes, or less where a limit on address space refuses
+// them and the caller did not ask for this much.
+func (b *fileBackend) mapBytes(length int64, opts Options, dax bool) (err error) {
+	for attempt := 0; ; attempt++ {
+		b.mem, err = opts.System.Map(b.file, length, opts.ReadOnly, dax)
+		if err == nil || !errors.Is(err, syscall.ENOMEM) {
+			return err
+		}
+		switch {
+		case attempt == 0:
+			unmapClosed()
+		case opts.shrinkMap && length/2 >= max(leastMapBytes, b.sizeBytes()):
+			length /= 2
+		default:
+			return fmt.Errorf("%d bytes of address space: %w", length, err)
+		}
+	}
+}
+
+// unmapClosed waits until the mappings of the pools that nobody can reach are
+// gone. They go with the collector's cycles, and a program that opens and closes
+// pools faster than those come could run out of address space.
+func unmapClosed() {
+	swept := make(chan struct{})
+	runtime.AddCleanup(new([16]byte), func(swept chan struct{}) { close(swept) }, swept)
+	runtime.GC()
+	select {
+	case <-swept:
+	case <-time.After(time.Second):
+	}
 }
 
 // mapLength is the size of the mapping: MaxSizeBytes, or the file's if that is more.

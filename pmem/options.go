@@ -69,7 +69,9 @@ type Options struct {
 	// that are zero take the default.
 	Geometry Geometry
 	// MaxSizeBytes bounds the file and sets the size of the mapping, which is
-	// address space only. 0: 64 GiB, or less where the process may not map as much. It may differ from one open to the next.
+	// address space only. 0: 64 GiB, or less where the process may not map as
+	// much; 1 GiB on Windows and with the build tag smallmap. It may differ from
+	// one open to the next.
 	MaxSizeBytes int64
 	// Media forces a medium. Auto: detect.
 	Media Media
@@ -88,8 +90,6 @@ type Options struct {
 
 	shrinkMap bool // MaxSizeBytes is the default: take less where it cannot be mapped
 }
-
-const defaultMaxSizeBytes = 64 << 30
 
 // fill is the one place that fills defaults.
 func (o Options) fill() (Options, error) {
@@ -111,7 +111,7 @@ func (o Options) fill() (Options, error) {
 		return o, err
 	}
 	if o.MaxSizeBytes == 0 {
-		o.MaxSizeBytes, o.shrinkMap = defaultMaxSize, true
+		o.MaxSizeBytes, o.shrinkMap = defaultMaxSizeBytes, true
 	}
 	if o.MaxSizeBytes < 0 || o.MaxSizeBytes > layout.MaxFileBytes {
 		return o, fmt.Errorf("maximum size: %d bytes are not between 0 and %d", o.MaxSizeBytes, int64(layout.MaxFileBytes))

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	defaultMaxSize = defaultMaxSizeBytes
-	isWindows      = false
+	isWindows = false
 )
 
 // Allocate implements System.

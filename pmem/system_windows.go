@@ -9,8 +9,7 @@ import (
 
 const (
 	// Windows makes a file as long as its mapping, so the default is smaller.
-	defaultMaxSize = 1 << 30
-	isWindows      = true
+	isWindows = true
 )
 
 // LockWriter implements System.
