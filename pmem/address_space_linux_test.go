@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -33,8 +34,13 @@ func TestAddressSpaceOfClosedPools(t *testing.T) {
 	o := small()
 	o.System = s
 	for range 100 {
-		p, err := pmem.Open(path, o)
-		require.NoError(t, err)
+		var p *pmem.Pool
+		// A cleanup of the cycle before may still be running.
+		require.Eventually(t, func() (opened bool) {
+			var err error
+			p, err = pmem.Open(path, o)
+			return err == nil
+		}, time.Minute, time.Millisecond)
 		require.NoError(t, p.Close())
 	}
 }

@@ -11,9 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	isWindows = false
-)
+const isWindows = false
 
 // Allocate implements System.
 func (realSystem) Allocate(f *os.File, oldBytes, newBytes int64) error {

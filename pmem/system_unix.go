@@ -11,9 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	isWindows = false
-)
+const isWindows = false
 
 // LockWriter implements System.
 func (realSystem) LockWriter(f *os.File) error { return flock(f, unix.LOCK_EX) }

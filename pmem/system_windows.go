@@ -7,10 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-const (
-	// Windows makes a file as long as its mapping, so the default is smaller.
-	isWindows = true
-)
+const isWindows = true
 
 // LockWriter implements System.
 func (realSystem) LockWriter(f *os.File) error {
