@@ -6,8 +6,12 @@ import (
 	"pmemtable/internal/layout"
 )
 
-// readSession returns the valid session record with the higher sequence.
+// readSession returns the valid session record with the higher sequence. The one
+// of a session that began was durable before the control page named its
+// generation: if only an older one is left, it is damaged, and the older one would
+// take back what was acknowledged since.
 func (p *Pool) readSession() (Session, error) {
+	generation := p.Load(p.regions.Control + layout.ControlGeneration) // before the records: a writer may begin
 	var newest Session
 	for _, at := range p.regions.Session {
 		if s, ok := layout.DecodeSession(p.Speculative(at, layout.PageBytes)); ok && s.Sequence > newest.Sequence {
@@ -16,6 +20,10 @@ func (p *Pool) readSession() (Session, error) {
 	}
 	if newest.Sequence == 0 {
 		return newest, p.Corrupt("session record", p.regions.Session[0], "neither of the two is intact")
+	}
+	if newest.Generation < generation {
+		return newest, p.Corrupt("session record", p.regions.Session[newest.Sequence&1],
+			"session %d began, and the record of session %d is the last that is intact", generation, newest.Generation)
 	}
 	return newest, nil
 }

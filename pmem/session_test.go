@@ -1,6 +1,8 @@
 package pmem_test
 
 import (
+	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -97,6 +99,10 @@ func TestTornSessionRecord(t *testing.T) {
 		torn := append([]byte(nil), whole...)
 		copy(torn[int(at)+cut:at+layout.PageBytes], make([]byte, layout.PageBytes))
 		require.NotEqual(t, whole, torn)
+		_, err := pmem.OpenHeap(pmem.NewHeap(slices.Clone(torn), 1<<20), small())
+		require.ErrorIs(t, err, pmem.ErrCorrupt, "the session had begun: this is damage")
+		// A write that is torn is never followed by the store of the generation.
+		binary.NativeEndian.PutUint64(torn[p.Regions().Control+layout.ControlGeneration:], 0)
 		p := openHeap(t, pmem.NewHeap(torn, 1<<20))
 		require.EqualValues(t, 1, p.Previous().Sequence, "cut at %d", cut)
 		require.NoError(t, p.Close())
