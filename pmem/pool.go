@@ -27,7 +27,7 @@ type Pool struct {
 	path     string
 	medium   Media
 	forced   bool
-	beside   bool // read-only, and a writer was there at open
+	beside   bool // read-only, and a writer was there at open: see BesideWriter
 	logger   *slog.Logger
 	header   *layout.Header
 	geometry Geometry
@@ -144,7 +144,9 @@ func (p *Pool) load() error {
 	if err != nil {
 		return err
 	}
-	p.beside = p.readOnly && p.backend.writerLive()
+	// The record of an earlier session says that the writer is still choosing its root.
+	begun := p.previous.Clean == 0 && p.previous.Poisoned == 0 && p.SameFile() && p.SameBoot()
+	p.beside = p.readOnly && begun && p.backend.writerLive()
 	p.space = newAllocator(p, int(chunks))
 	return nil
 }
@@ -176,8 +178,14 @@ func (p *Pool) Forced() bool { return p.forced }
 // ReadOnly tells whether the pool was opened read-only.
 func (p *Pool) ReadOnly() bool { return p.readOnly }
 
-// BesideWriter tells whether, at a read-only open, a writer had the pool open.
+// BesideWriter tells whether, at a read-only open, a writer had the pool open whose
+// session is the one that the pool records, and not poisoned: then the working root
+// is the truth.
 func (p *Pool) BesideWriter() bool { return p.beside }
+
+// WriterLive asks, by a system call, whether some process has the pool open for
+// writing now.
+func (p *Pool) WriterLive() bool { return p.backend.writerLive() }
 
 // Logger is never nil.
 func (p *Pool) Logger() *slog.Logger { return p.logger }

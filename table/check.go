@@ -21,7 +21,7 @@ func (t *Table) Check() (Report, error) {
 		return Report{}, ErrClosed
 	}
 	if t.pool.ReadOnly() {
-		if t.pool.BesideWriter() {
+		if t.pool.BesideWriter() || t.writerBegan() {
 			return Report{}, fmt.Errorf("%w: a check needs the file to itself, or the writer's own Check", ErrLocked)
 		}
 		roots := recovery.Roots{Stripes: make([]uint64, len(t.stripes)), Metadata: t.loadMetadataWord()}

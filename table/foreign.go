@@ -3,6 +3,7 @@ package table
 import (
 	"fmt"
 
+	"pmemtable/flush"
 	"pmemtable/internal/layout"
 	"pmemtable/recovery"
 )
@@ -27,19 +28,65 @@ func (t *Table) overlaid(at, word uint64) uint64 {
 	return word
 }
 
+// foreignVersion has a read-only table follow the writer before each read, and mixes
+// the session's generation into the version: a new session may put another root in
+// the place of the one that a read began at.
+func (t *Table) foreignVersion(version uint64) uint64 {
+	flush.LoadFence()
+	return version + t.followWriter()<<48
+}
+
 // followWriter takes notice of what a writer may have changed beneath: the root
-// area in use and the size of the file. Without one, now or since the open, there
-// is nothing to follow.
-func (t *Table) followWriter() {
-	generation := t.pool.Load(t.pool.Regions().Control + layout.ControlGeneration)
-	if !t.pool.BesideWriter() && generation == t.opened.generation {
-		return
+// area in use, the size of the file, and a batch that a kill cut off in the middle.
+// It returns the generation of the session that it found. As long as no session
+// began since the open, a table whose root is a committed one, or that a dead
+// writer left, has nothing to follow.
+func (t *Table) followWriter() uint64 {
+	control := t.pool.Regions().Control
+	generation := t.pool.Load(control + layout.ControlGeneration)
+	if generation <= t.opened.generation && !t.pool.BesideWriter() {
+		return t.opened.generation
 	}
-	t.overlay.Store(nil) // the writer has redone it
-	if area, err := recovery.WorkingRoot(t.pool); err == nil && area+layout.RootStripes != t.roots.Load() {
+	t.followIntent(generation)
+	area, err := recovery.WorkingRoot(t.pool)
+	if err == nil {
+		area = t.overlaid(control+layout.ControlRoot, area)
+	}
+	if err == nil && area+layout.RootStripes != t.roots.Load() {
 		t.useRootArea(area)
 	}
-	if t.pool.Load(t.pool.Regions().Control+layout.ControlSize) > t.pool.SizeBytes() {
+	if t.pool.Load(control+layout.ControlSize) > t.pool.SizeBytes() {
 		t.pool.Refresh()
 	}
+	return generation
+}
+
+// followIntent lays over the tree what a writer that died in the middle of a batch
+// or a Clear left to do, and takes it off again when another writer has done it.
+func (t *Table) followIntent(generation uint64) {
+	r := t.pool.Regions()
+	overlay := t.overlay.Load()
+	if overlay != nil && t.overlaidIn.Load() != generation {
+		t.overlay.CompareAndSwap(overlay, nil)
+		overlay = nil
+	}
+	if overlay != nil || t.pool.Load(r.Intent+layout.IntentCount) == 0 || t.pool.WriterLive() {
+		return // a live writer is done with it in a moment
+	}
+	words := make(map[uint64]uint64)
+	for _, s := range t.pool.PendingIntent() {
+		words[s.Offset] = s.Word
+	}
+	root, clears := words[r.Control+layout.ControlRoot]
+	if len(words) == 0 || clears && root != r.Root[0] && root != r.Root[1] {
+		return
+	}
+	t.overlaidIn.Store(generation)
+	t.overlay.Store(&words)
+}
+
+// writerBegan tells whether a session for writing began since this read-only open:
+// then what the open learned of the committed root may be out of date.
+func (t *Table) writerBegan() bool {
+	return t.pool.Load(t.pool.Regions().Control+layout.ControlGeneration) > t.opened.generation
 }

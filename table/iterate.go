@@ -96,9 +96,6 @@ func (t *Table) step(cursor uint64) ([]scanned, uint64, error) {
 	if t.closing.Load() {
 		return nil, 0, ErrClosed
 	}
-	if t.pool.ReadOnly() {
-		t.followWriter()
-	}
 	for {
 		entries, next, err := t.segmentFrom(cursor)
 		if err != nil || len(entries) > 0 || next == 0 {
@@ -110,8 +107,21 @@ func (t *Table) step(cursor uint64) ([]scanned, uint64, error) {
 
 // segmentFrom copies entries of the one segment that holds cursor, under a pin or
 // else until the stripe's version stays the same meanwhile.
-func (t *Table) segmentFrom(cursor uint64) ([]scanned, uint64, error) {
+func (t *Table) segmentFrom(cursor uint64) (entries []scanned, next uint64, err error) {
 	stripe := layout.StripeOf(cursor, t.stripeBits)
+	err = t.validated(stripe, func(root uint64) (err error) {
+		entries, next, err = t.gather(root, stripe, cursor)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return entries, next, nil
+}
+
+// validated calls read with a stripe's root until what it read can be trusted, and
+// returns its last error. read may find anything: blocks that are reused meanwhile.
+func (t *Table) validated(stripe int, read func(root uint64) error) error {
 	for n := 0; ; n++ {
 		version := t.version(stripe)
 		var pin *pin
@@ -119,7 +129,7 @@ func (t *Table) segmentFrom(cursor uint64) ([]scanned, uint64, error) {
 			pin = t.pins.acquire(stripe, version)
 		}
 		roots := t.roots.Load()
-		entries, next, err := t.gather(t.pool.Load(t.rootAt(stripe)), stripe, cursor)
+		err := read(t.pool.Load(t.rootAt(stripe)))
 		flush.LoadFence()
 		trusted := t.roots.Load() == roots && (pin != nil || t.unchanged(stripe, version))
 		if pin != nil {
@@ -127,11 +137,11 @@ func (t *Table) segmentFrom(cursor uint64) ([]scanned, uint64, error) {
 		}
 		switch {
 		case trusted && t.closing.Load():
-			return nil, 0, ErrClosed
+			return ErrClosed
 		case trusted:
-			return entries, next, err
+			return err
 		case t.pool.ReadOnly() && n > maxForeignTries:
-			return nil, 0, errBusy
+			return errBusy
 		}
 		runtime.Gosched()
 	}
@@ -140,25 +150,10 @@ func (t *Table) segmentFrom(cursor uint64) ([]scanned, uint64, error) {
 // gather reads the slots of the segment that holds cursor, and copies the entries
 // in the order of their hashes until a step is full.
 func (t *Table) gather(root uint64, stripe int, cursor uint64) ([]scanned, uint64, error) {
-	p := t.pool
-	stripeEnd := uint64(stripe+1) << (64 - t.stripeBits) // 0 behind the last one
-	if t.stripeBits == 0 {
-		stripeEnd = 0
+	segment, want, end, err := t.segmentAt(root, stripe, cursor)
+	if err != nil || segment == 0 {
+		return nil, end, err
 	}
-	if root == 0 {
-		return nil, stripeEnd, nil
-	}
-	dir, depth, ok := layout.DecodeStripeRoot(root)
-	if !ok || depth > layout.MaxDepth {
-		return nil, 0, p.Corrupt("stripe root", t.rootAt(stripe), "%#x is no stripe root", root)
-	}
-	at := dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(cursor, t.stripeBits, depth)*layout.WordBytes
-	segment, local, shift, ok := layout.DecodeDirectoryWord(p.Load(at))
-	if !ok || local > depth {
-		return nil, 0, p.Corrupt("directory word", at, "it is none")
-	}
-	want := layout.SegmentHeader{Stripe: stripe, Depth: local, TagShift: shift,
-		Prefix: layout.DirectoryIndex(cursor, t.stripeBits, local)}
 	found, err := t.slotsFrom(segment, want, cursor)
 	if err != nil {
 		return nil, 0, err
@@ -170,20 +165,57 @@ func (t *Table) gather(root uint64, stripe int, cursor uint64) ([]scanned, uint6
 	found = slices.CompactFunc(found, func(a, b scanned) bool {
 		return a.hash == b.hash && bytes.Equal(a.key, b.key)
 	})
-	end := (cursor>>(64-t.stripeBits-local) + 1) << (64 - t.stripeBits - local)
-	if t.stripeBits+local == 0 {
-		end = 0
-	}
 	return t.copyEntries(found, end)
+}
+
+// segmentAt finds the segment that holds cursor below a stripe root, 0 if the
+// stripe is empty, with what its header must say, and the cursor behind it.
+func (t *Table) segmentAt(root uint64, stripe int, cursor uint64) (segment uint64, want layout.SegmentHeader, end uint64, err error) {
+	p := t.pool
+	if root == 0 {
+		if t.stripeBits > 0 {
+			end = uint64(stripe+1) << (64 - t.stripeBits) // 0 behind the last one
+		}
+		return 0, want, end, nil
+	}
+	dir, depth, ok := layout.DecodeStripeRoot(root)
+	if !ok || depth > layout.MaxDepth {
+		return 0, want, 0, p.Corrupt("stripe root", t.rootAt(stripe), "%#x is no stripe root", root)
+	}
+	at := dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(cursor, t.stripeBits, depth)*layout.WordBytes
+	segment, local, shift, ok := layout.DecodeDirectoryWord(p.Load(at))
+	if !ok || local > depth || segment == 0 {
+		return 0, want, 0, p.Corrupt("directory word", at, "it is none")
+	}
+	want = layout.SegmentHeader{Stripe: stripe, Depth: local, TagShift: shift,
+		Prefix: layout.DirectoryIndex(cursor, t.stripeBits, local)}
+	if bits := t.stripeBits + local; bits > 0 {
+		end = (cursor>>(64-bits) + 1) << (64 - bits)
+	}
+	return segment, want, end, nil
 }
 
 // slotsFrom lists what the slots of a segment and its chain hold from cursor on.
 func (t *Table) slotsFrom(segment uint64, want layout.SegmentHeader, cursor uint64) ([]scanned, error) {
-	p := t.pool
 	var found []scanned
+	err := t.eachSlot(segment, want, func(_ uint64, _ int, _ bool, word uint64) error {
+		block := layout.SlotRecord(word)
+		key, hash, err := t.keyOf(block, word, want)
+		if err == nil && hash >= cursor {
+			found = append(found, scanned{hash: hash, block: block, key: key})
+		}
+		return err
+	})
+	return found, err
+}
+
+// eachSlot calls fn with every slot that holds an entry, of a segment and its
+// chain: the segment, which of its lines, whether it is one of the chain, the word.
+func (t *Table) eachSlot(segment uint64, want layout.SegmentHeader, fn func(segment uint64, line int, chained bool, word uint64) error) error {
+	p := t.pool
 	for n := 0; ; n++ {
 		if _, err := recovery.ReadSegment(p, segment, want); err != nil {
-			return nil, err
+			return err
 		}
 		for l := range t.lines {
 			lineAt := segment + layout.LineBytes*uint64(l+1)
@@ -196,22 +228,17 @@ func (t *Table) slotsFrom(segment uint64, want layout.SegmentHeader, cursor uint
 				if word&layout.SlotLinkMask == 0 {
 					continue
 				}
-				block := layout.SlotRecord(word)
-				key, hash, err := t.keyOf(block, word, want)
-				if err != nil {
-					return nil, err
-				}
-				if hash >= cursor {
-					found = append(found, scanned{hash: hash, block: block, key: key})
+				if err := fn(segment, l, n > 0, word); err != nil {
+					return err
 				}
 			}
 		}
 		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
 		if !ok || n > recovery.MaxChain {
-			return nil, p.Corrupt("segment", segment, "its link to an overflow segment is damaged")
+			return p.Corrupt("segment", segment, "its link to an overflow segment is damaged")
 		}
 		if next == 0 {
-			return found, nil
+			return nil
 		}
 		segment, want.Overflow = next, true
 	}
@@ -263,11 +290,16 @@ func (t *Table) copyEntries(found []scanned, end uint64) ([]scanned, uint64, err
 	return found, end, nil
 }
 
-// countSlots counts the entries where no count is kept.
+// countSlots counts the entries where no count is kept. It reads slots and no
+// records, so that a busy writer in another process seldom makes it begin again.
 func (t *Table) countSlots() int {
 	n := 0
 	for cursor := uint64(0); ; {
-		_, next, err := t.stepCount(cursor, &n)
+		there, next, err := t.countSegment(cursor)
+		if err == errBusy {
+			continue // Len cannot say so, and a count that leaves some out is wrong
+		}
+		n += there
 		if err != nil || next == 0 {
 			return n
 		}
@@ -275,8 +307,17 @@ func (t *Table) countSlots() int {
 	}
 }
 
-func (t *Table) stepCount(cursor uint64, n *int) ([]scanned, uint64, error) {
-	entries, next, err := t.segmentFrom(cursor)
-	*n += len(entries)
-	return entries, next, err
+// countSegment counts the entries of the one segment that holds cursor.
+func (t *Table) countSegment(cursor uint64) (n int, next uint64, err error) {
+	stripe := layout.StripeOf(cursor, t.stripeBits)
+	err = t.validated(stripe, func(root uint64) error {
+		n = 0
+		segment, want, end, err := t.segmentAt(root, stripe, cursor)
+		next = end
+		if err != nil || segment == 0 {
+			return err
+		}
+		return t.eachSlot(segment, want, func(_ uint64, _ int, _ bool, _ uint64) error { n++; return nil })
+	})
+	return n, next, err
 }

@@ -15,9 +15,6 @@ func (t *Table) Metadata() ([]byte, error) {
 		if t.closing.Load() {
 			return nil, ErrClosed
 		}
-		if t.pool.ReadOnly() {
-			t.followWriter()
-		}
 		version := t.version(0) // the record is retired as one of stripe 0
 		roots := t.roots.Load()
 		meta, err := t.readMetadata(t.loadMetadataWord())

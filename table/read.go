@@ -141,9 +141,6 @@ func (t *Table) beginRead(key []byte) (uint64, error) {
 	if len(key) > layout.MaxKeyBytes {
 		return 0, tooLargeKey(len(key))
 	}
-	if t.pool.ReadOnly() {
-		t.followWriter()
-	}
 	return t.hash(key), nil
 }
 

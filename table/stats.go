@@ -119,10 +119,12 @@ func (t *Table) spaceStats(s *Stats) {
 
 func (t *Table) stripeStats(s *Stats) {
 	if t.pool.ReadOnly() {
+		if s.EntriesKnown = t.opened.counts != nil && !t.writerBegan(); !s.EntriesKnown {
+			return
+		}
 		for _, n := range t.opened.counts {
 			s.Entries += int64(n)
 		}
-		s.EntriesKnown = t.opened.counts != nil
 		return
 	}
 	s.EntriesKnown = true

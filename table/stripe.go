@@ -94,7 +94,14 @@ func (t *Table) versionAt(stripe int) uint64 {
 	return t.versions + uint64(stripe)*layout.LineBytes
 }
 
-func (t *Table) version(stripe int) uint64 { return t.pool.Load(t.versionAt(stripe)) }
+// version is what a read compares before and after.
+func (t *Table) version(stripe int) uint64 {
+	version := t.pool.Load(t.versionAt(stripe))
+	if t.pool.ReadOnly() {
+		return t.foreignVersion(version)
+	}
+	return version
+}
 
 // rootAt is the offset of a stripe's root word in the working root.
 func (t *Table) rootAt(stripe int) uint64 {

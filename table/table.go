@@ -43,9 +43,10 @@ type Table struct {
 	pins    pinSet
 	// overlay holds the words of a batch that a crash cut off, for a read-only
 	// table, which cannot redo it; nil for none.
-	overlay atomic.Pointer[map[uint64]uint64]
-	epochs  epochSet
-	commits committer
+	overlay    atomic.Pointer[map[uint64]uint64]
+	overlaidIn atomic.Uint64 // the generation whose batch it is; set before it
+	epochs     epochSet
+	commits    committer
 
 	closing   atomic.Bool
 	closeOnce sync.Once
@@ -80,7 +81,7 @@ type opening struct {
 	markEntries  atomic.Int64
 	markErr      atomic.Pointer[error]
 	counts       []uint64 // of a read-only open, nil if not known
-	generation   uint64   // the generation word as a read-only open found it
+	generation   uint64   // of the session whose record a read-only open chose by
 }
 
 // Open opens the table in the file at path, or creates it. It takes milliseconds
@@ -154,7 +155,7 @@ func (t *Table) beginView() error {
 		return err
 	}
 	t.opened.decision, t.opened.counts = v.Decision, v.Counts
-	t.opened.generation = t.pool.Load(t.pool.Regions().Control + layout.ControlGeneration)
+	t.opened.generation = t.pool.Previous().Generation
 	t.roots.Store(v.StripeRoots)
 	t.metadataAt.Store(v.Metadata)
 	if len(v.Overlay) > 0 {
@@ -206,8 +207,8 @@ func (t *Table) begin() error {
 }
 
 func (t *Table) useRootArea(area uint64) {
+	t.metadataAt.Store(area + layout.RootMetadata) // first: who finds the new roots finds it too
 	t.roots.Store(area + layout.RootStripes)
-	t.metadataAt.Store(area + layout.RootMetadata)
 }
 
 // mark finds the free space of the file as it was at open. Damage leaves it out
@@ -334,7 +335,7 @@ func (t *Table) lastChange() uint64 {
 func (t *Table) Len() int {
 	defer runtime.KeepAlive(t)
 	<-t.counted
-	if t.pool.ReadOnly() && t.opened.counts != nil {
+	if t.pool.ReadOnly() && t.opened.counts != nil && !t.writerBegan() {
 		n := uint64(0)
 		for _, c := range t.opened.counts {
 			n += c
