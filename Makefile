@@ -2,7 +2,7 @@
 # targets, so what passes here passes there.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-long crash crash-full crash-long mutants powercut-short
+.PHONY: help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-arm64 dax-long crash crash-full crash-long mutants powercut-short
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,10 +14,10 @@ test: ## all tests
 	go test ./...
 
 race: ## the short tests under the race detector, on a pool it can see
-	go test -race -short ./...
+	go test -race -short -timeout 30m ./...
 
 purego: ## the short tests without assembly
-	go test -tags purego -short ./...
+	go test -tags purego -short -timeout 20m ./...
 
 cross: ## build and vet for every platform (PLATFORMS="os/arch ...")
 	.ci/cross
@@ -70,6 +70,9 @@ blocklog: ## STATES=100 legal disk states from the log of a guest's disk
 
 dax: ## the core tests in a guest with an NVDIMM and ext4 -o dax
 	.ci/guest dax $(GUESTFLAGS)
+
+dax-arm64: ## the core tests on arm64, where DC CVADP writes back to the NVDIMM
+	.ci/guest dax -arm64 $(GUESTFLAGS)
 
 dax-long: ## the whole suites there (long)
 	.ci/guest dax -long $(GUESTFLAGS)

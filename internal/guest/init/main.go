@@ -57,7 +57,12 @@ func boot() error {
 	if err != nil {
 		return err
 	}
-	_, mode, _ := strings.Cut(strings.TrimSpace(string(cmdline)), "mode=")
+	var mode string
+	for _, field := range strings.Fields(string(cmdline)) { // firmware adds some of its own
+		if m, ok := strings.CutPrefix(field, "mode="); ok {
+			mode = m
+		}
+	}
 	run, ok := map[string]func(*os.File) error{
 		"session": runSession, "blocklog": runBlocklog, "format": formatDAX, "dax": runDAX, "tests": runTests,
 	}[mode]

@@ -19,10 +19,28 @@ import (
 // dataDir is where the disk or the NVDIMM is mounted.
 const dataDir = "/data"
 
+// restartWithProc mounts /proc and starts this program over: what processor this
+// is, golang.org/x/sys/cpu reads there before main begins.
+func restartWithProc() error {
+	if exists("/proc/self/exe") {
+		return nil
+	}
+	if err := os.MkdirAll("/proc", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
+}
+
 // prepare mounts what a program expects of Linux and loads the drivers.
 func prepare() error {
+	if err := restartWithProc(); err != nil {
+		return err
+	}
 	for _, m := range []struct{ kind, dir string }{
-		{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}, {"tmpfs", "/tmp"},
+		{"devtmpfs", "/dev"}, {"sysfs", "/sys"}, {"tmpfs", "/tmp"},
 	} {
 		if err := os.MkdirAll(m.dir, 0o755); err != nil {
 			return err

@@ -49,6 +49,7 @@ func dax(args []string) error {
 	only := flags.String("run", "", "-test.run for all suites")
 	verbose := flags.Bool("v", false, "-test.v for all suites")
 	limit := flags.Duration("timeout", 100*time.Second, "-test.timeout of a suite; an hour with -long")
+	arm64 := flags.Bool("arm64", false, "an arm64 machine, with a kernel from backports: bookworm's is built without DAX")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano())&0xffffffff, "of the power cuts")
 	_ = flags.Parse(args)
 	b, err := newBench()
@@ -62,6 +63,11 @@ func dax(args []string) error {
 	}
 	if err := b.nvdimm(); err != nil {
 		return err
+	}
+	if *arm64 { // the NVDIMM is formatted by the other kernel: both have pages of 4 KiB
+		if err := b.useKernel("GUEST_KERNEL_ARM64", "arm64"); err != nil {
+			return err
+		}
 	}
 	initramfs, err := b.initramfs("initramfs", daxModules, func(a *machine.Archive) error { return b.addSuites(a, *long, *only, *verbose, *limit) })
 	if err != nil {
@@ -84,7 +90,7 @@ func dax(args []string) error {
 // daxMachine is a machine with the NVDIMM of this run.
 func (b *bench) daxMachine(initramfs, mode string) machine.Config {
 	return machine.Config{Kernel: b.kernel, Initramfs: initramfs, Dir: b.dir, Mode: mode,
-		Type: "q35,nvdimm=on,nvdimm-persistence=mem-ctrl", MemoryMB: b.memoryMB, CPUs: b.cpus,
+		NVDIMM: true, MemoryMB: b.memoryMB, CPUs: b.cpus,
 		Args: []string{
 			"-object", "memory-backend-file,id=m1,share=on,mem-path=" + b.path("nvdimm") + fmt.Sprintf(",size=%dM,align=2M", b.nvdimmMB),
 			"-device", "nvdimm,id=n1,memdev=m1,label-size=2M",
@@ -161,7 +167,7 @@ func (b *bench) addSuites(a *machine.Archive, long bool, only string, verbose bo
 	var plan strings.Builder
 	for _, s := range suites {
 		name := strings.ReplaceAll(s.Dir, "/", "-") + ".test"
-		if err := command(root, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", b.path(name), "./"+s.Dir); err != nil {
+		if err := b.build(root, "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", b.path(name), "./"+s.Dir); err != nil {
 			return err
 		}
 		if _, err := os.Stat(b.path(name)); errors.Is(err, os.ErrNotExist) {

@@ -4,7 +4,7 @@
 //
 //	lab powercut [-cuts N] [-seed N] [-lie]
 //	lab blocklog [-states N] [-seed N]
-//	lab dax [-long]
+//	lab dax [-long] [-arm64]
 //
 // .ci/guest installs what it needs and starts it; docs/guest.md says what each
 // proves. The last line of its output sums up, and its exit code is the verdict.
@@ -58,11 +58,17 @@ func newBench() (*bench, error) {
 	if dir == "" {
 		return nil, errors.New("no GUEST_SCRATCH: start this by .ci/guest")
 	}
-	kernel, err := machine.FindKernel(os.Getenv("GUEST_KERNEL"))
+	b := &bench{dir: dir}
+	return b, b.useKernel("GUEST_KERNEL", "amd64")
+}
+
+// useKernel makes the next machines run the kernel that a variable names.
+func (b *bench) useKernel(variable, arch string) (err error) {
+	b.kernel, err = machine.FindKernel(os.Getenv(variable), arch)
 	if err != nil {
-		return nil, fmt.Errorf("%w: start this by .ci/guest", err)
+		return fmt.Errorf("%w: start this by .ci/guest", err)
 	}
-	return &bench{kernel: kernel, dir: dir}, nil
+	return nil
 }
 
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
@@ -70,7 +76,7 @@ func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 // initramfs builds the program of the machines and packs it with these drivers.
 func (b *bench) initramfs(name string, modules []string, more func(*machine.Archive) error) (string, error) {
 	program := b.path("init")
-	if err := command(".", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./init"); err != nil {
+	if err := b.build(".", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./init"); err != nil {
 		return "", err
 	}
 	a := machine.NewArchive()
@@ -92,11 +98,15 @@ func (b *bench) initramfs(name string, modules []string, more func(*machine.Arch
 	return b.path(name), a.Write(b.path(name))
 }
 
-// command runs a program, for a static binary of this machine's kind if it is go.
+// build runs go for static binaries of the machines' kind.
+func (b *bench) build(dir string, args ...string) error {
+	return command(dir, "env", append([]string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + b.kernel.Arch, "go"}, args...)...)
+}
+
+// command runs a program.
 func command(dir string, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64", "GOOS=linux")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
 	}

@@ -11,14 +11,15 @@ import (
 
 // Kernel is an unpacked kernel package.
 type Kernel struct {
+	Arch    string // as in GOARCH
 	Image   string // uncompressed
 	Modules Modules
 }
 
-// FindKernel finds the kernel of a package that was unpacked in dir, and unpacks
-// its image beside it: an emulated processor would take seconds for that at each
-// boot.
-func FindKernel(dir string) (*Kernel, error) {
+// FindKernel finds the kernel of a package for an architecture that was unpacked
+// in dir. Where the image is compressed it is unpacked beside it: an emulated
+// processor would take seconds for that at each boot.
+func FindKernel(dir, arch string) (*Kernel, error) {
 	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
 	if err != nil {
 		return nil, err
@@ -26,9 +27,13 @@ func FindKernel(dir string) (*Kernel, error) {
 	if len(images) != 1 {
 		return nil, fmt.Errorf("%d kernels in %q, not one", len(images), dir)
 	}
-	k := &Kernel{Image: filepath.Join(dir, "vmlinux")}
+	k := &Kernel{Arch: arch, Image: filepath.Join(dir, "vmlinux")}
 	if k.Modules, err = FindModules(filepath.Join(dir, "lib", "modules")); err != nil {
 		return nil, err
+	}
+	if arch == "arm64" {
+		k.Image = images[0]
+		return k, nil
 	}
 	if _, err := os.Stat(k.Image); err == nil {
 		return k, nil

@@ -24,7 +24,7 @@ type Config struct {
 	Mode      string   // what the program in it is to do
 	MemoryMB  int      // 0: 512
 	CPUs      int      // 0: 1
-	Type      string   // of QEMU's machines; "": pc
+	NVDIMM    bool     // has memory slots for one, which Args name
 	Args      []string // QEMU's further arguments: disks
 }
 
@@ -35,6 +35,18 @@ type Machine struct {
 	conn    net.Conn
 	console string
 	exited  chan struct{}
+}
+
+// boards are QEMU's machines by the kernel's architecture.
+var boards = map[string]struct {
+	program, kind, withNVDIMM, cpu, console string
+	args                                    []string
+}{
+	"amd64": {program: "qemu-system-x86_64", kind: "pc", withNVDIMM: "q35,nvdimm=on,nvdimm-persistence=mem-ctrl", cpu: "max", console: "ttyS0"},
+	// An NVDIMM is announced by ACPI, which the kernel gets of the firmware.
+	// Pointer authentication as the architecture has it takes half of the time.
+	"arm64": {program: "qemu-system-aarch64", kind: "virt", withNVDIMM: "virt,nvdimm=on", cpu: "max,pauth-impdef=on", console: "ttyAMA0",
+		args: []string{"-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}},
 }
 
 // PortName is the name of the virtio-serial port.
@@ -55,22 +67,22 @@ func Start(c Config) (*Machine, error) {
 	if c.MemoryMB == 0 {
 		c.MemoryMB = 512
 	}
-	memory := fmt.Sprintf("%d", c.MemoryMB)
-	if c.Type == "" {
-		c.Type = "pc"
-	} else {
-		memory += ",slots=2,maxmem=8G"
+	b := boards[c.Kernel.Arch]
+	kind, memory := b.kind, fmt.Sprint(c.MemoryMB)
+	if c.NVDIMM {
+		kind, memory = b.withNVDIMM, memory+",slots=2,maxmem=8G"
 	}
 	args := []string{
-		"-accel", "tcg", "-machine", c.Type, "-cpu", "max", "-smp", fmt.Sprint(max(1, c.CPUs)), "-m", memory,
+		"-accel", "tcg", "-machine", kind, "-cpu", b.cpu, "-smp", fmt.Sprint(max(1, c.CPUs)), "-m", memory,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", c.Kernel.Image, "-initrd", c.Initramfs,
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off mode=" + c.Mode,
+		"-append", "console=" + b.console + " quiet panic=-1 mitigations=off mode=" + c.Mode,
 		"-serial", "file:" + console,
 		"-chardev", "socket,id=port,path=" + socket,
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port,name=" + PortName,
 	}
-	m := &Machine{cmd: exec.Command("qemu-system-x86_64", append(args, c.Args...)...), console: console, exited: make(chan struct{})}
+	args = append(append(args, b.args...), c.Args...)
+	m := &Machine{cmd: exec.Command(b.program, args...), console: console, exited: make(chan struct{})}
 	m.cmd.Stderr = os.Stderr
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // none outlives a run that is interrupted
 	if err := m.cmd.Start(); err != nil {

@@ -5,11 +5,13 @@ import (
 	"debug/elf"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
 
-// Modules are the kernel modules of an unpacked kernel package, by name.
+// Modules are the kernel modules of an unpacked kernel package, by name. Those that
+// are built into the kernel have no file.
 type Modules map[string]string
 
 // FindModules finds the modules below dir.
@@ -18,6 +20,13 @@ func FindModules(dir string) (Modules, error) {
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if name, ok := strings.CutSuffix(filepath.Base(path), ".ko"); ok {
 			m[moduleName(name)] = path
+		}
+		if filepath.Base(path) != "modules.builtin" || err != nil {
+			return err
+		}
+		list, err := os.ReadFile(path)
+		for line := range strings.Lines(string(list)) {
+			m[moduleName(strings.TrimSuffix(filepath.Base(strings.TrimSpace(line)), ".ko"))] = ""
 		}
 		return err
 	})
@@ -40,6 +49,9 @@ func (m Modules) InOrder(names ...string) ([]string, error) {
 		path, ok := m[name]
 		if !ok {
 			return fmt.Errorf("the kernel package has no module %s", name)
+		}
+		if path == "" {
+			return nil
 		}
 		depends, err := dependencies(path)
 		if err != nil {
