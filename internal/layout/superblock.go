@@ -50,7 +50,7 @@ const (
 	superEpoch    = 8
 	SuperMetadata = 16
 	superFlags    = 24
-	superStripes  = 32
+	SuperStripes  = 32
 	superExtents  = 40 // how many extents follow the counts
 	superCRC      = 56
 	SuperRoots    = LineBytes
@@ -71,7 +71,7 @@ func (s *Superblock) Encode(g Geometry) []byte {
 	if s.CountsKnown {
 		le.PutUint64(b[superFlags:], 1)
 	}
-	le.PutUint64(b[superStripes:], uint64(g.Stripes))
+	le.PutUint64(b[SuperStripes:], uint64(g.Stripes))
 	for i := range g.Stripes {
 		le.PutUint64(b[SuperRoots+i*WordBytes:], s.Roots[i])
 		le.PutUint64(b[SuperRoots+(g.Stripes+i)*WordBytes:], s.Counts[i])
@@ -105,7 +105,7 @@ func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
 	}
 	extents := le.Uint64(b[superExtents:])
 	if uint64(crc32.Checksum(b, Castagnoli)) != sum || s.Sequence == 0 || s.Epoch > MaxEpoch ||
-		le.Uint64(b[superStripes:]) != uint64(g.Stripes) || extents > uint64(g.MaxExtents()) {
+		le.Uint64(b[SuperStripes:]) != uint64(g.Stripes) || extents > uint64(g.MaxExtents()) {
 		return nil, false
 	}
 	for i := range int(extents) {
