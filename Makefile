@@ -79,7 +79,7 @@ dax-long: ## the whole suites there (long)
 
 # The peers Pebble and Badger take minutes to compile, so they have a build tag;
 # LMDB needs cgo. Plots go to the directory PLOTS.
-.PHONY: bench-short bench bench-commit
+.PHONY: bench-short bench bench-commit bench-cuts
 PLOTS ?= $(or $(TMPDIR),/tmp)/pmemtable-plots
 PEERS = -tags peers$(shell test "$$(go env CGO_ENABLED)" = 1 && echo ,lmdb)
 
@@ -92,3 +92,6 @@ bench: ## the same with 1 and with 10 million entries (half an hour, 16 GB of me
 
 bench-commit: ## the cost of durability on this disk, beside bbolt, Pebble, LMDB (8 minutes)
 	cd bench && go run $(PEERS) ./commit
+
+bench-cuts: ## how long commits and snapshots hold up writers, at 10 million entries (1 minute)
+	cd bench && go run ./cuts

@@ -48,6 +48,9 @@ type committer struct {
 	// oldest that the checkpoint under way will commit. Unix nanoseconds, 0 none.
 	oldest, oldestCut atomic.Int64
 	dirty             chan struct{}
+
+	// How long cuts held the stripe locks, for Stats. Nanoseconds.
+	cuts, lastCut, longestCut atomic.Int64
 }
 
 func (c *committer) init(next uint64, idle int) {
@@ -69,13 +72,21 @@ type frozen struct {
 // cut freezes the table at this instant. A cut for a commit takes the lists of
 // what was linked since the last one.
 func (t *Table) cut(commits bool) frozen {
-	t.lockAll()
-	defer t.unlockAll()
-	f := frozen{
-		epoch:  t.epoch.Load(),
-		roots:  recovery.Roots{Stripes: make([]uint64, len(t.stripes)), Metadata: t.pool.Load(t.metadataAt.Load())},
+	f := frozen{ // before the locks: an allocation may have to help the collector
+		roots:  recovery.Roots{Stripes: make([]uint64, len(t.stripes))},
 		counts: make([]uint64, len(t.stripes)),
 	}
+	began := time.Now()
+	t.freeze(&f, commits)
+	t.commits.noteCut(time.Since(began))
+	return f
+}
+
+// freeze is what a cut does under all stripe locks.
+func (t *Table) freeze(f *frozen, commits bool) {
+	t.lockAll()
+	defer t.unlockAll()
+	f.epoch, f.roots.Metadata = t.epoch.Load(), t.pool.Load(t.metadataAt.Load())
 	for i := range t.stripes {
 		s := &t.stripes[i]
 		f.roots.Stripes[i] = t.pool.Load(t.rootAt(i))
@@ -87,7 +98,7 @@ func (t *Table) cut(commits bool) frozen {
 		}
 	}
 	if commits {
-		t.takeBorn(&f)
+		t.takeBorn(f)
 		t.commits.catchOldest()
 	}
 	f.guard = t.epochs.protect(f.epoch)
@@ -95,7 +106,19 @@ func (t *Table) cut(commits bool) frozen {
 	t.pool.Store(at, f.epoch+1)
 	t.pool.PersistWord(at) // before any birth in the new epoch
 	t.epoch.Store(f.epoch + 1)
-	return f
+}
+
+// noteCut counts a cut that held the stripe locks for so long, the wait for them
+// included.
+func (c *committer) noteCut(held time.Duration) {
+	c.cuts.Add(1)
+	c.lastCut.Store(int64(held))
+	for {
+		longest := c.longestCut.Load()
+		if int64(held) <= longest || c.longestCut.CompareAndSwap(longest, int64(held)) {
+			return
+		}
+	}
 }
 
 // checkpoint cuts and commits. It returns ErrPoisoned when a sync failed.

@@ -56,6 +56,10 @@ type Stats struct {
 	Checkpoints      uint64
 	GrownExtents     uint64
 	Conflicts        uint64 // reads that had to be repeated
+	Cuts             uint64 // moments at which the table was frozen, for a commit or a snapshot
+	// LastCut and LongestCut are how long a cut took to get and held the locks of
+	// all stripes: so long, at most, a writer waited for it.
+	LastCut, LongestCut time.Duration
 
 	// OpenedFrom says which root recovery chose, and why.
 	OpenedFrom    string
@@ -150,10 +154,12 @@ func (t *Table) commitStats(s *Stats) {
 	if slot := t.opened.decision.Slot; slot != nil {
 		s.CommitSequence, s.CommittedEpoch = slot.Sequence, slot.Epoch
 	}
-	t.commits.mu.Lock()
-	defer t.commits.mu.Unlock()
-	if s.Checkpoints = t.commits.count; s.Checkpoints > 0 {
-		s.CommitSequence, s.CommittedEpoch = t.commits.last, t.commits.committed
+	c := &t.commits
+	s.Cuts, s.LastCut, s.LongestCut = uint64(c.cuts.Load()), time.Duration(c.lastCut.Load()), time.Duration(c.longestCut.Load())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.Checkpoints = c.count; s.Checkpoints > 0 {
+		s.CommitSequence, s.CommittedEpoch = c.last, c.committed
 	}
 }
 
