@@ -135,7 +135,7 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 func TestABrokenPipeIsNoError(t *testing.T) {
 	flat, _ := manyEntries(2000)
 	file := newTable(t, flat...)
-	for _, args := range [][]string{{"export", file}, {"scan", file}, {"get", file, "odd/1"}, {"count", file}, {"info", file}} {
+	for _, args := range [][]string{{"export", file}, {"scan", file}, {"get", file, "odd/1"}, {"count", file}, {"info", file}, {"stats", file}, {"stats", "--interval=1ms", file}} {
 		var text strings.Builder
 		a := &App{Out: brokenPipe{}, Err: &text, IsTerminal: func(any) bool { return false }}
 		assert.Equal(t, ExitOK, a.Run(t.Context(), args))

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,36 +11,49 @@ import (
 
 // infoDocument is what info --json prints.
 type infoDocument struct {
-	SchemaVersion    int    `json:"schema_version"`
-	File             string `json:"file"`
-	UUID             string `json:"uuid"`
-	FormatVersion    int    `json:"format_version"`
-	Medium           string `json:"medium"`
-	Forced           bool   `json:"medium_forced"`
-	Durability       string `json:"durability"` // that survives is about
-	Survives         string `json:"survives"`
-	FlushMethod      string `json:"flush_method"`
-	Entries          *int64 `json:"entries"` // null while they are being counted
-	Stripes          int    `json:"stripes"`
-	ChunkSizeBytes   int64  `json:"chunk_size_bytes"`
-	SegmentSizeBytes int64  `json:"segment_size_bytes"`
-	FileSizeBytes    int64  `json:"file_size_bytes"`
-	Epoch            uint64 `json:"epoch"`
-	CommittedEpoch   uint64 `json:"committed_epoch"`
-	CommitSequence   uint64 `json:"commit_sequence"`
-	Generation       uint64 `json:"generation"`
-	OpenedFrom       string `json:"opened_from"`
-	OpenNanoseconds  int64  `json:"open_ns"`
-	Damage           string `json:"damage,omitempty"`
+	SchemaVersion int    `json:"schema_version"`
+	File          string `json:"file"`
+	UUID          string `json:"uuid"`
+	FormatVersion int    `json:"format_version"`
+	Medium        string `json:"medium"`
+	Forced        bool   `json:"medium_forced"`
+	// Survives says for each durability what an acknowledged write survives on this
+	// medium, whatever the durability of those who write.
+	Survives         []survivesDocument `json:"survives"`
+	FlushMethod      string             `json:"flush_method"`
+	Entries          *int64             `json:"entries"` // null while they are being counted
+	Stripes          int                `json:"stripes"`
+	ChunkSizeBytes   int64              `json:"chunk_size_bytes"`
+	SegmentSizeBytes int64              `json:"segment_size_bytes"`
+	FileSizeBytes    int64              `json:"file_size_bytes"`
+	Epoch            uint64             `json:"epoch"`
+	CommittedEpoch   uint64             `json:"committed_epoch"`
+	CommitSequence   uint64             `json:"commit_sequence"`
+	Generation       uint64             `json:"generation"`
+	OpenedFrom       string             `json:"opened_from"`
+	OpenNanoseconds  int64              `json:"open_ns"`
+	Damage           string             `json:"damage,omitempty"`
 }
+
+type survivesDocument struct {
+	Durability string `json:"durability"`
+	Survives   string `json:"survives"`
+}
+
+// infoSchemaVersion: in version 1 survives was of one durability, that of the open.
+const infoSchemaVersion = 2
+
+// durabilities are those that a writer can choose from; the interval is an example.
+var durabilities = []table.Durability{table.Always, table.Interval(time.Second), table.OnSync}
 
 func (a *App) newInfo() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "info [flags] FILE",
 		Short: "Show what a file is and which failures it survives",
-		Long: `Show a table's identity, geometry and size, the medium that it lies on and the
-failures that its entries survive there, and where the last session left it.`,
+		Long: `Show a table's identity, geometry and size, the medium that it lies on, which
+failures an acknowledged write survives there with each durability that a writer
+can choose, and where the last session left it.`,
 		Example: `  pmemctl info debs.pmt
   pmemctl info --json debs.pmt`,
 		Args: arguments(1, 1),
@@ -59,12 +73,15 @@ failures that its entries survive there, and where the last session left it.`,
 
 func newInfoDocument(file string, s table.Stats) infoDocument {
 	d := infoDocument{
-		SchemaVersion: schemaVersion, File: file, UUID: s.UUID, FormatVersion: s.FormatVersion,
-		Medium: s.Medium.String(), Forced: s.Forced, Durability: s.Durability, Survives: s.Survives, FlushMethod: s.FlushMethod,
+		SchemaVersion: infoSchemaVersion, File: file, UUID: s.UUID, FormatVersion: s.FormatVersion,
+		Medium: s.Medium.String(), Forced: s.Forced, FlushMethod: s.FlushMethod,
 		Stripes: s.Stripes, ChunkSizeBytes: s.ChunkSizeBytes, SegmentSizeBytes: s.SegmentSizeBytes,
 		FileSizeBytes: s.FileSizeBytes,
 		Epoch:         s.Epoch, CommittedEpoch: s.CommittedEpoch, CommitSequence: s.CommitSequence, Generation: s.Generation,
 		OpenedFrom: s.OpenedFrom, OpenNanoseconds: s.OpenDuration.Nanoseconds(), Damage: s.Damage,
+	}
+	for _, durability := range durabilities {
+		d.Survives = append(d.Survives, survivesDocument{durability.String(), s.SurvivesWith(durability)})
 	}
 	if s.EntriesKnown {
 		d.Entries = &s.Entries
@@ -91,7 +108,11 @@ func printInfo(out *output, file string, s table.Stats) error {
 		medium += ", written back by " + s.FlushMethod
 	}
 	out.line("medium", "%s", medium)
-	out.line("survives", "%s (durability %s)", s.Survives, s.Durability)
+	out.line("survives", "what a write survives once it is acknowledged depends on how its writer opens the table:")
+	for _, durability := range durabilities {
+		name, _, _ := strings.Cut(durability.String(), "=")
+		out.line("  "+name, "%s", s.SurvivesWith(durability))
+	}
 	out.line("session", "generation %d; opened from %s in %s", s.Generation, s.OpenedFrom, s.OpenDuration.Round(time.Microsecond))
 	out.line("epochs", "working %d, committed %d (commit %d)", s.Epoch, s.CommittedEpoch, s.CommitSequence)
 	if s.Damage != "" {

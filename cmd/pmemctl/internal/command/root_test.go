@@ -82,7 +82,7 @@ func TestReadingNeverCreates(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.pmt")
 	data := writeFile(t, "d.jsonl", "")
 	for _, args := range [][]string{
-		{"get", missing, "k"}, {"scan", missing}, {"count", missing}, {"info", missing}, {"check", missing},
+		{"get", missing, "k"}, {"scan", missing}, {"count", missing}, {"info", missing}, {"stats", missing}, {"check", missing},
 		{"export", missing}, {"export", "--out", missing + ".jsonl", missing},
 		{"put", missing, "k", "v"}, {"delete", missing, "k"}, {"import", missing, data},
 	} {

@@ -1,0 +1,173 @@
+package command
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pmemtable/table"
+)
+
+// statsDocument is what stats --json prints.
+type statsDocument struct {
+	SchemaVersion    int                 `json:"schema_version"`
+	File             string              `json:"file"`
+	Entries          int64               `json:"entries"`
+	KeyBytes         int64               `json:"key_bytes"`
+	ValueBytes       int64               `json:"value_bytes"`
+	LoadFactor       float64             `json:"load_factor"`
+	Slots            int64               `json:"slots"`
+	Segments         int64               `json:"segments"`
+	OverflowSegments int64               `json:"overflow_segments"`
+	Directories      int64               `json:"directories"`
+	ProbeLengths     []probeDocument     `json:"probe_lengths"`
+	ValueSizes       valueSizesDocument  `json:"value_sizes"`
+	FileSizeBytes    int64               `json:"file_size_bytes"`
+	UsedBytes        int64               `json:"used_bytes"`
+	SizeClasses      []sizeClassDocument `json:"size_classes"`
+	Runs             runsDocument        `json:"runs"`
+	Snapshots        *int                `json:"snapshots"` // null: only the process that writes knows
+	BesideWriter     bool                `json:"beside_writer"`
+	Activity         activityDocument    `json:"activity"`
+}
+
+// probeDocument counts the entries that a lookup finds in so many bucket lines.
+type probeDocument struct {
+	Lines   int   `json:"lines"`
+	Entries int64 `json:"entries"`
+}
+
+type valueSizesDocument struct {
+	MeanBytes float64          `json:"mean_bytes"`
+	P50Bytes  int64            `json:"p50_bytes"`
+	P90Bytes  int64            `json:"p90_bytes"`
+	P99Bytes  int64            `json:"p99_bytes"`
+	MaxBytes  int64            `json:"max_bytes"`
+	Buckets   []bucketDocument `json:"buckets"`
+}
+
+// bucketDocument counts the values of from to to bytes, both included.
+type bucketDocument struct {
+	FromBytes int64 `json:"from_bytes"`
+	ToBytes   int64 `json:"to_bytes"`
+	Entries   int64 `json:"entries"`
+}
+
+// sizeClassDocument says how well the blocks of a size are used: how many of those
+// that their chunks have room for, and how much of them.
+type sizeClassDocument struct {
+	BlockBytes   int64   `json:"block_bytes"`
+	Used         int64   `json:"used_blocks"`
+	Free         int64   `json:"free_blocks"`
+	Chunks       int64   `json:"chunks"`
+	PayloadBytes int64   `json:"payload_bytes"`
+	Utilization  float64 `json:"utilization"` // payload in all of the chunks' bytes
+}
+
+type runsDocument struct {
+	Blocks       int64 `json:"blocks"`
+	Chunks       int64 `json:"chunks"`
+	PayloadBytes int64 `json:"payload_bytes"`
+}
+
+type activityDocument struct {
+	Generation     uint64 `json:"generation"`
+	Epoch          uint64 `json:"epoch"`
+	CommitSequence uint64 `json:"commit_sequence"`
+	Collections    uint64 `json:"collections"`
+}
+
+func (a *App) newStats() *cobra.Command {
+	var (
+		asJSON   bool
+		interval time.Duration
+		count    int
+	)
+	cmd := &cobra.Command{
+		Use:   "stats [flags] FILE",
+		Short: "Show how a table is filled, and what happens in it",
+		Long: `Show how full a table is, how far its lookups go, how large its values are and
+how well its space is used. That walks over the whole table, also while another
+process writes it: then the figures are of no single instant, and the snapshots
+that the writer holds are known to it alone.
+
+With --interval nothing is walked over: one line each interval says how often
+something was done, as far as the file tells a process that only reads it.
+
+commits/s      commits to the disk (none on persistent memory and tmpfs)
+cuts/s         epochs cut, by commits, snapshots and checks
+collections/s  lists of overwritten and deleted entries whose space came free
+entries/s      entries more or less, from one commit to another
+growth/s       bytes that the file grew
+session        which session writes; a higher one is another process, or an
+               open that came after`,
+		Example: `  pmemctl stats debs.pmt
+  pmemctl stats --json debs.pmt | jq .value_sizes
+  pmemctl stats --interval 1s debs.pmt`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if interval < 0 || interval > 0 && interval < time.Millisecond {
+				return usagef("--interval: not a time of at least 1ms")
+			}
+			if count < 0 || interval == 0 && count > 0 {
+				return usagef("--count is a number of lines, with --interval")
+			}
+			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
+				if interval == 0 {
+					return a.stats(t, args[0], asJSON)
+				}
+				ticker := time.NewTicker(interval)
+				defer ticker.Stop()
+				w := watcher{out: a.stdout(false), json: asJSON, file: args[0]}
+				return w.watch(cmd.Context(), t.Activity, time.Now(), ticker.C, count)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document, with --interval one on each line")
+	cmd.Flags().DurationVar(&interval, "interval", 0, "print a line each interval until interrupted, such as 1s")
+	cmd.Flags().IntVar(&count, "count", 0, "with --interval: stop after so many lines (0: do not)")
+	return cmd
+}
+
+func (a *App) stats(t *table.Table, file string, asJSON bool) error {
+	sizes := newSizes()
+	survey, err := t.Survey(func(_, value int) { sizes.add(int64(value)) })
+	if err != nil {
+		return err
+	}
+	d := newStatsDocument(file, survey, sizes, t.Stats(), t.Activity(), t.BesideWriter())
+	out := a.stdout(false)
+	if asJSON {
+		return out.document(d)
+	}
+	return printStats(out, d)
+}
+
+// watcher prints what happens between two looks.
+type watcher struct {
+	out  *output
+	json bool
+	file string
+}
+
+// watch prints a line for each tick, count of them if that is not 0, until ctx ends.
+func (w *watcher) watch(ctx context.Context, look func() table.Activity, began time.Time, ticks <-chan time.Time, count int) error {
+	before := look()
+	for n := 0; count == 0 || n < count; n++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case now := <-ticks:
+			after := look()
+			if !w.json && n%linesOfHeading == 0 {
+				w.heading()
+			}
+			if err := w.line(newIntervalDocument(w.file, before, after, now.Sub(began))); err != nil {
+				return err
+			}
+			before, began = after, now
+		}
+	}
+	return nil
+}

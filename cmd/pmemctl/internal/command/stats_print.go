@@ -1,0 +1,186 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/bits"
+	"strings"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/dustin/go-humanize"
+
+	"pmemtable/table"
+)
+
+// sizes is a histogram of value sizes: exact by powers of two, and with three
+// digits for percentiles.
+type sizes struct {
+	fine   *hdrhistogram.Histogram
+	powers [64]int64 // by bits.Len64 of the size
+	max    int64
+	sum    float64
+}
+
+func newSizes() *sizes { return &sizes{fine: hdrhistogram.New(1, 1<<30, 3)} }
+
+func (s *sizes) add(n int64) {
+	_ = s.fine.RecordValue(min(n, 1<<30)) // larger ones do not exist
+	s.powers[bits.Len64(uint64(n))]++
+	s.max, s.sum = max(s.max, n), s.sum+float64(n)
+}
+
+func (s *sizes) document() valueSizesDocument {
+	d := valueSizesDocument{MaxBytes: s.max, Buckets: []bucketDocument{}}
+	n := s.fine.TotalCount()
+	if n == 0 {
+		return d
+	}
+	percentile := func(p float64) int64 { return min(s.fine.ValueAtQuantile(p), s.max) }
+	d.MeanBytes = rounded(s.sum / float64(n))
+	d.P50Bytes, d.P90Bytes, d.P99Bytes = percentile(50), percentile(90), percentile(99)
+	for i, n := range s.powers {
+		if n > 0 {
+			d.Buckets = append(d.Buckets, bucketDocument{int64(1) << i >> 1, int64(1)<<i - 1, n})
+		}
+	}
+	return d
+}
+
+// rounded keeps what a reader can use.
+func rounded(f float64) float64 { return math.Round(f*1000) / 1000 }
+
+func ratio(a, b int64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return rounded(float64(a) / float64(b))
+}
+
+func newStatsDocument(file string, v table.Survey, values *sizes, s table.Stats, a table.Activity, beside bool) statsDocument {
+	d := statsDocument{
+		SchemaVersion: schemaVersion, File: file,
+		Entries: v.Entries, KeyBytes: v.KeyBytes, ValueBytes: v.ValueBytes,
+		LoadFactor: ratio(v.Entries, v.Slots), Slots: v.Slots,
+		Segments: v.Segments, OverflowSegments: v.Chains, Directories: v.Directories,
+		ProbeLengths: []probeDocument{}, ValueSizes: values.document(),
+		FileSizeBytes: s.FileSizeBytes, SizeClasses: []sizeClassDocument{},
+		Runs: runsDocument{v.Runs.Blocks, v.Runs.Chunks, v.Runs.PayloadBytes}, BesideWriter: beside,
+		Activity: activityDocument{a.Generation, a.Epoch, a.CommitSequence, a.Collections},
+	}
+	if !beside {
+		d.Snapshots = &s.Snapshots
+	}
+	for i, n := range v.ProbeLengths {
+		if n > 0 {
+			d.ProbeLengths = append(d.ProbeLengths, probeDocument{i + 1, n})
+		}
+	}
+	d.UsedBytes = v.Runs.Chunks * s.ChunkSizeBytes
+	for _, c := range v.Classes {
+		d.UsedBytes += c.Blocks * c.BlockBytes
+		d.SizeClasses = append(d.SizeClasses, sizeClassDocument{c.BlockBytes, c.Blocks, max(0, c.ChunkBlocks-c.Blocks),
+			c.Chunks, c.PayloadBytes, ratio(c.PayloadBytes, c.Chunks*s.ChunkSizeBytes)})
+	}
+	return d
+}
+
+func printStats(out *output, d statsDocument) error {
+	out.line("file", "%s, %s", d.File, bytesText(d.FileSizeBytes))
+	out.line("entries", "%s; keys %s, values %s", countText(d.Entries), bytesText(d.KeyBytes), bytesText(d.ValueBytes))
+	out.line("load factor", "%s of %s slots, in %s (%s of them overflow), %s", percent(d.LoadFactor), countText(d.Slots),
+		plural(int(d.Segments), "segment"), countText(d.OverflowSegments), plural(int(d.Directories), "directory"))
+	if d.Snapshots == nil {
+		out.line("snapshots", "known only to the process that is writing")
+	} else {
+		out.line("snapshots", "%d", *d.Snapshots)
+	}
+	out.line("session", "generation %d, epoch %d, commit %d", d.Activity.Generation, d.Activity.Epoch, d.Activity.CommitSequence)
+	fmt.Fprintf(out, "\nlookups      %12s\n", "entries")
+	for _, p := range d.ProbeLengths {
+		fmt.Fprintf(out, "%12s %12s  %7s  %s\n", plural(p.Lines, "line"), countText(p.Entries), percent(ratio(p.Entries, d.Entries)), bar(p.Entries, d.Entries))
+	}
+	v := d.ValueSizes
+	fmt.Fprintf(out, "\nvalue sizes  mean %s, half up to %s, 90 %% up to %s, 99 %% up to %s, largest %s\n",
+		bytesText(int64(math.Round(v.MeanBytes))), bytesText(v.P50Bytes), bytesText(v.P90Bytes), bytesText(v.P99Bytes), bytesText(v.MaxBytes))
+	for _, b := range v.Buckets {
+		fmt.Fprintf(out, "%12s %12s  %7s  %s\n", "to "+bytesText(b.ToBytes), countText(b.Entries), percent(ratio(b.Entries, d.Entries)), bar(b.Entries, d.Entries))
+	}
+	fmt.Fprintf(out, "\nblock size   %12s %12s %9s  %s\n", "used", "free", "chunks", "of the chunks' bytes in use")
+	for _, c := range d.SizeClasses {
+		fmt.Fprintf(out, "%12s %12s %12s %9s  %7s\n", countText(c.BlockBytes)+" B", countText(c.Used), countText(c.Free), countText(c.Chunks), percent(c.Utilization))
+	}
+	if d.Runs.Blocks > 0 {
+		fmt.Fprintf(out, "%12s %12s %12s %9s  %s\n", "larger", countText(d.Runs.Blocks), "", countText(d.Runs.Chunks), bytesText(d.Runs.PayloadBytes))
+	}
+	return out.Flush()
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
+
+// bar draws a share of the whole.
+func bar(part, whole int64) string {
+	const width = 30
+	if part == 0 || whole == 0 {
+		return ""
+	}
+	return strings.Repeat("#", max(1, int(float64(width)*float64(part)/float64(whole)+0.5)))
+}
+
+// intervalDocument is a line of stats --interval.
+type intervalDocument struct {
+	SchemaVersion  int      `json:"schema_version"`
+	File           string   `json:"file"`
+	Seconds        float64  `json:"seconds"`
+	CommitsPerS    float64  `json:"commits_per_second"`
+	CutsPerS       float64  `json:"cuts_per_second"`
+	CollectionsPer float64  `json:"collections_per_second"`
+	EntriesPerS    *float64 `json:"entries_per_second"` // null while there is no commit to tell
+	GrowthPerS     float64  `json:"growth_bytes_per_second"`
+	FileSizeBytes  int64    `json:"file_size_bytes"`
+	Generation     uint64   `json:"generation"`
+}
+
+func newIntervalDocument(file string, before, after table.Activity, passed time.Duration) intervalDocument {
+	seconds := max(passed, time.Millisecond).Seconds()
+	rate := func(from, to uint64) float64 { return rounded(float64(max(to, from)-from) / seconds) }
+	d := intervalDocument{
+		SchemaVersion: schemaVersion, File: file, Seconds: rounded(seconds),
+		CommitsPerS:    rate(before.CommitSequence, after.CommitSequence),
+		CutsPerS:       rate(before.Epoch, after.Epoch),
+		CollectionsPer: rate(before.Collections, after.Collections),
+		GrowthPerS:     rounded(float64(after.FileSizeBytes-before.FileSizeBytes) / seconds),
+		FileSizeBytes:  after.FileSizeBytes, Generation: after.Generation,
+	}
+	if before.EntriesKnown && after.EntriesKnown {
+		entries := rounded(float64(after.Entries-before.Entries) / seconds)
+		d.EntriesPerS = &entries
+	}
+	return d
+}
+
+// linesOfHeading is how many lines stand under each heading.
+const linesOfHeading = 20
+
+func (w *watcher) heading() {
+	fmt.Fprintf(w.out, "%11s %11s %13s %11s %11s %11s %8s\n", "commits/s", "cuts/s", "collections/s", "entries/s", "growth/s", "size", "session")
+}
+
+func (w *watcher) line(d intervalDocument) error {
+	if w.json {
+		if err := json.NewEncoder(w.out).Encode(d); err != nil {
+			return err
+		}
+		return w.out.Flush()
+	}
+	entries := "?"
+	if d.EntriesPerS != nil {
+		entries = number(*d.EntriesPerS)
+	}
+	fmt.Fprintf(w.out, "%11s %11s %13s %11s %11s %11s %8d\n", number(d.CommitsPerS), number(d.CutsPerS), number(d.CollectionsPer),
+		entries, bytesText(int64(d.GrowthPerS)), bytesText(d.FileSizeBytes), d.Generation)
+	return w.out.Flush()
+}
+
+func number(f float64) string { return humanize.Comma(int64(math.Round(f))) }
