@@ -118,8 +118,8 @@ func (s *salvager) chain(at uint64, want layout.SegmentHeader, word hashRange) {
 			s.problem("segment", at, "%#x is no link to an overflow segment", link)
 			s.lose(covers)
 			return
-		case next == 0 && s.goesOn(at, want.Overflow):
-			s.problem("segment", at, "its lines say that it has an overflow segment, its link does not")
+		case next == 0 && s.goesOn(at):
+			s.problem("segment", at, "its last line says that it has an overflow segment, its link does not")
 			s.lose(covers)
 		}
 		at, want.Overflow = next, true
@@ -187,22 +187,8 @@ func (s *salvager) slot(word, at uint64, want layout.SegmentHeader) (reason stri
 	return ""
 }
 
-// goesOn tells whether some key that is looked for in a segment would have to be
-// looked for in its chain: every line on the way says that it goes on.
-func (s *salvager) goesOn(at uint64, overflow bool) bool {
-	lines, run := s.pool.Geometry().Lines(), 0
-	need := layout.WindowLines
-	if overflow {
-		need = lines
-	}
-	for l := range lines {
-		if s.load(at+layout.LineBytes*uint64(l+1))&layout.SlotOverflow == 0 {
-			run = 0
-			continue
-		}
-		if run++; run == need {
-			return true
-		}
-	}
-	return false
+// goesOn tells whether the last line of a segment says that some key lies further
+// on. (That other lines do says nothing: the windows of several homes overlap.)
+func (s *salvager) goesOn(at uint64) bool {
+	return s.load(at+layout.LineBytes*uint64(s.pool.Geometry().Lines()))&layout.SlotOverflow != 0
 }

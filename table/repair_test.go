@@ -100,7 +100,7 @@ func TestRepairOfAnIntactTableBringsNothingBack(t *testing.T) {
 			image, want := churned(t, media, closed)
 			have, report, err := repaired(t, image, recovery.DamagedRanges)
 			require.NoError(t, err)
-			require.Equal(t, want, have, "%v closed %v", media, closed)
+			require.Equal(t, want, have, "%v closed %v: %v", media, closed, report.Problems)
 			require.True(t, report.Complete, "%v", report.Problems)
 			require.True(t, report.Metadata)
 			require.Zero(t, report.Scanned)
