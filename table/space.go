@@ -142,13 +142,29 @@ func (e *epochSet) release(p *protector) {
 		}
 	}
 	e.count.Store(int32(len(e.protectors)))
-	var free []uint64
-	for _, r := range p.held {
+	held := p.held
+	p.held = nil
+	e.mu.Unlock()
+	for group := range slices.Chunk(held, releaseGroup) {
+		e.settle(group)
+	}
+}
+
+// releaseGroup bounds for how many blocks a release holds a lock at a time: it may
+// have hundreds of thousands to free, and writers and cuts want the same locks.
+const releaseGroup = 256
+
+// settle gives blocks that no protector holds to one that needs them, else frees
+// them. Between two groups of a release protectors may come and go: a new one is
+// of an epoch that no unlinked block needs, and one that goes needs nothing more.
+func (e *epochSet) settle(group []retired) {
+	free := make([]uint64, 0, len(group))
+	e.mu.Lock()
+	for _, r := range group {
 		if !e.place(r) {
 			free = append(free, r.block)
 		}
 	}
-	p.held = nil
 	e.mu.Unlock()
 	e.free(free...)
 }
