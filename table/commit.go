@@ -76,15 +76,52 @@ func (t *Table) cut(commits bool) frozen {
 		roots:  recovery.Roots{Stripes: make([]uint64, len(t.stripes))},
 		counts: make([]uint64, len(t.stripes)),
 	}
-	began := time.Now()
+	began := t.lockForCut()
 	t.freeze(&f, commits)
 	t.commits.noteCut(time.Since(began))
 	return f
 }
 
-// freeze is what a cut does under all stripe locks.
-func (t *Table) freeze(f *frozen, commits bool) {
+// lockForCut is lockAll for a cut, which is not to hold up all writers while it
+// waits for one, who may be in a page fault that the disk has to answer. So it
+// keeps the locks that it has for a moment only, and then waits without them. It
+// returns when the try began by which it got all.
+func (t *Table) lockForCut() (began time.Time) {
+	for range 16 {
+		began = time.Now()
+		busy := t.tryLockAll(began)
+		if busy == nil {
+			return began
+		}
+		t.commits.noteHeld(time.Since(began))
+		busy.mu.Lock()
+		busy.mu.Unlock() // only to wait for whoever holds it
+	}
+	began = time.Now() // so many writers that there is always one
 	t.lockAll()
+	return began
+}
+
+// tryLockAll locks all stripes, or none and returns the one that was locked for
+// longer than a writer takes that nothing stops.
+func (t *Table) tryLockAll(began time.Time) (busy *stripe) {
+	const patience = 20 * time.Microsecond
+	for i := range t.stripes {
+		s := &t.stripes[i]
+		for !s.mu.TryLock() {
+			if time.Since(began) > patience {
+				for j := range i {
+					t.stripes[j].mu.Unlock()
+				}
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// freeze is what a cut does under all stripe locks, which it leaves.
+func (t *Table) freeze(f *frozen, commits bool) {
 	defer t.unlockAll()
 	f.epoch, f.roots.Metadata = t.epoch.Load(), t.pool.Load(t.metadataAt.Load())
 	for i := range t.stripes {
@@ -108,11 +145,15 @@ func (t *Table) freeze(f *frozen, commits bool) {
 	t.epoch.Store(f.epoch + 1)
 }
 
-// noteCut counts a cut that held the stripe locks for so long, the wait for them
-// included.
+// noteCut counts a cut that held stripe locks for so long, from the first on.
 func (c *committer) noteCut(held time.Duration) {
 	c.cuts.Add(1)
 	c.lastCut.Store(int64(held))
+	c.noteHeld(held)
+}
+
+// noteHeld keeps the longest time for which a cut held a stripe lock.
+func (c *committer) noteHeld(held time.Duration) {
 	for {
 		longest := c.longestCut.Load()
 		if int64(held) <= longest || c.longestCut.CompareAndSwap(longest, int64(held)) {
