@@ -108,8 +108,11 @@ func describe(o options, out io.Writer) {
 	fmt.Fprintf(out, "# The cost of durability\n\n%s.\n\n", report.Machine())
 	fmt.Fprintf(out, "%d entries of %d+%d bytes, overwritten in random order; %d rounds of %v, the stores in turn; medians, and in parentheses (largest - smallest) / median.\n\n",
 		o.entries, o.shape.KeyBytes, o.shape.ValueBytes, o.rounds, o.each)
-	for _, version := range stores.Versions() {
-		fmt.Fprintf(out, "- %s\n", version)
+	versions := stores.Versions()
+	for _, name := range []string{"bbolt", "Pebble", "LMDB"} {
+		if stores.Has(name) {
+			fmt.Fprintf(out, "- %s\n", versions[name])
+		}
 	}
 	for _, name := range []string{"Pebble", "LMDB"} {
 		if !stores.Has(name) {
@@ -125,6 +128,7 @@ type contender struct {
 	config  stores.Config
 	child   *work.Child
 	samples map[string]report.Sample
+	commits float64 // of a pmemtable since it was opened
 }
 
 func (c *contender) add(what string, x float64) { c.samples[what] = append(c.samples[what], x) }

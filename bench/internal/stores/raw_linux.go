@@ -34,6 +34,11 @@ func openRaw(c Config) (Store, error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
+	// The large writes left large folios in the page cache, and of such a one every
+	// sync writes all: out with them.
+	if err := unix.Fadvise(int(f.Fd()), 0, rawBytes, unix.FADV_DONTNEED); err != nil {
+		return nil, err
+	}
 	mem, err := unix.Mmap(int(f.Fd()), 0, rawBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
