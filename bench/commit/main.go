@@ -49,7 +49,16 @@ type options struct {
 	every   time.Duration // snapshots
 	profile string
 	shape   data.Shape
+	parts   []string
 }
+
+// part is one of the things that are measured.
+type part func(options, io.Writer) ([]report.Goal, error)
+
+var (
+	partNames = []string{"always", "nosync", "snapshots"}
+	parts     = map[string]part{"always": always, "nosync": noSync, "snapshots": snapshots}
+)
 
 func parse(args []string) (o options, judge bool, err error) {
 	f := flag.NewFlagSet("commit", flag.ContinueOnError)
@@ -62,6 +71,7 @@ func parse(args []string) (o options, judge bool, err error) {
 	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of pmemtable")
 	f.IntVar(&o.shape.KeyBytes, "key", 16, "bytes of a key")
 	f.IntVar(&o.shape.ValueBytes, "value", 100, "bytes of a value")
+	chosen := f.String("parts", strings.Join(partNames, ","), "what is measured")
 	f.BoolVar(&judge, "judge", false, "exit with 2 when a goal is missed")
 	if err := f.Parse(args); err != nil {
 		return o, judge, err
@@ -72,6 +82,12 @@ func parse(args []string) (o options, judge bool, err error) {
 			return o, judge, fmt.Errorf("writers %q", text)
 		}
 		o.writers = append(o.writers, n)
+	}
+	for name := range strings.SplitSeq(*chosen, ",") {
+		if parts[name] == nil {
+			return o, judge, fmt.Errorf("part %q is none of %s", name, strings.Join(partNames, ", "))
+		}
+		o.parts = append(o.parts, name)
 	}
 	if o.shape.KeyBytes < 8 || o.shape.KeyBytes > data.MaxKeyBytes || o.shape.KeyBytes%8 != 0 || o.shape.ValueBytes > data.MaxValueBytes || o.entries < 1 {
 		return o, judge, errors.New("keys of 8 to 64 bytes in steps of 8, values of at most 64 KiB, at least one entry")
@@ -92,8 +108,8 @@ func run(args []string, out io.Writer) (missed bool, err error) {
 	o.dir = dir
 	describe(o, out)
 	var goals []report.Goal
-	for _, part := range []func(options, io.Writer) ([]report.Goal, error){always, noSync, snapshots} {
-		g, err := part(o, out)
+	for _, name := range o.parts {
+		g, err := parts[name](o, out)
 		if err != nil {
 			return false, err
 		}

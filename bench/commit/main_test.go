@@ -32,7 +32,7 @@ func TestSmoke(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"-writers", "0"}, {"-key", "9"}, {"-nothing"}} {
+	for _, args := range [][]string{{"-writers", "0"}, {"-key", "9"}, {"-parts", "x"}, {"-nothing"}} {
 		if _, err := run(args, io.Discard); err == nil {
 			t.Errorf("%v is accepted", args)
 		}
