@@ -42,6 +42,7 @@ type fileBackend struct {
 	mu     sync.Mutex // guards the rest, and every use of file but for sync
 	closed bool
 	dax    bool
+	known  int64 // the file had at least so many bytes; 0 where others may cut it
 	zeros  int64 // from here on the mapping is pages of zeros, 0: nowhere
 }
 
@@ -79,19 +80,22 @@ func (b *fileBackend) grow(newBytes int64) error {
 	if err != nil {
 		return err
 	}
+	if err := b.whole(st.Size()); err != nil { // extending it again would make zeros of what was cut off
+		return err
+	}
 	if st.Size() >= newBytes { // a cut that failed left it longer
 		return nil
 	}
 	if err := b.sys.Allocate(b.file, st.Size(), newBytes); err != nil {
 		return err
 	}
-	if b.zeros == 0 || newBytes <= b.zeros {
-		return nil
+	if b.zeros != 0 && newBytes > b.zeros {
+		if err := mapAgain(b.file, b.mem[b.zeros:], b.zeros, b.dax); err != nil {
+			return errors.Join(err, b.file.Truncate(st.Size()))
+		}
+		b.zeros = 0
 	}
-	if err := mapAgain(b.file, b.mem[b.zeros:], b.zeros, b.dax); err != nil {
-		return errors.Join(err, b.file.Truncate(st.Size()))
-	}
-	b.zeros = 0
+	b.known = newBytes
 	return nil
 }
 
@@ -104,7 +108,7 @@ func (b *fileBackend) shrink(newBytes int64) error {
 	if err := mapZeros(b.mem[newBytes:], false); err != nil {
 		return err
 	}
-	b.zeros = newBytes
+	b.zeros, b.known = newBytes, newBytes
 	return b.file.Truncate(newBytes)
 }
 
@@ -131,21 +135,35 @@ func (b *fileBackend) syncError(err error) error {
 // sync does not hold the mutex: growth goes on meanwhile. Close waits for it by
 // the table's own order.
 func (b *fileBackend) sync() error {
-	b.mu.Lock()
-	closed := b.closed
-	b.mu.Unlock()
-	if closed {
-		return ErrClosed
-	}
 	// msync and fdatasync of a file that was cut off succeed: look first.
-	st, err := b.file.Stat()
+	size, err := b.sizeUncut()
 	if err != nil {
 		return err
 	}
-	if st.Size() < layout.PageBytes {
-		return &CorruptError{Path: b.path, Object: "file", Reason: fmt.Sprintf("somebody cut it off at %d bytes", st.Size())}
+	return b.syncError(b.sys.SyncData(b.file, b.mem[:min(int64(len(b.mem)), size)]))
+}
+
+// sizeUncut is the size of the file, which nobody has cut off.
+func (b *fileBackend) sizeUncut() (int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, ErrClosed
 	}
-	return b.syncError(b.sys.SyncData(b.file, b.mem[:min(int64(len(b.mem)), st.Size())]))
+	st, err := b.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), b.whole(st.Size())
+}
+
+// whole tells whether a file of this size has all that this pool gave it.
+func (b *fileBackend) whole(sizeBytes int64) error {
+	if sizeBytes >= max(b.known, layout.PageBytes) || b.known == 0 {
+		return nil
+	}
+	return &CorruptError{Path: b.path, Offset: uint64(sizeBytes), Object: "file",
+		Reason: fmt.Sprintf("somebody cut it off at %d bytes, it had %d", sizeBytes, b.known)}
 }
 
 func (b *fileBackend) close() error {
@@ -176,6 +194,9 @@ func mapFile(f *os.File, path string, opts Options) (b *fileBackend, medium Medi
 	length, err := mapLength(f, opts)
 	if err != nil {
 		return nil, Auto, err
+	}
+	if !opts.ReadOnly {
+		b.known = b.sizeBytes()
 	}
 	if opts.Media == Auto || opts.Media == DAX {
 		err = b.mapBytes(length, opts, true)

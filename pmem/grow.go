@@ -71,8 +71,8 @@ func (a *allocator) grow(before, want, atLeast int) error {
 			continue
 		}
 		if err = a.p.backend.grow(size); err == nil {
-			a.publish(have, n, uint64(size))
-			return nil
+			// A fault must not leave with the lock of whoever waits for the growth.
+			return a.p.Guard(func() error { a.publish(have, n, uint64(size)); return nil })
 		}
 		if !isNoSpace(err) && !errors.Is(err, ErrFull) {
 			return err

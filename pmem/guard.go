@@ -31,12 +31,13 @@ func (p *Pool) Guard(fn func() error) (err error) {
 func (p *Pool) Caught(before bool, err *error) {
 	debug.SetPanicOnFault(before)
 	if r := recover(); r != nil {
-		*err = p.faulted(r)
+		*err = p.Faulted(r)
 	}
 }
 
-// faulted tells a fault in the pool's memory from every other panic.
-func (p *Pool) faulted(r any) error {
+// Faulted makes an ErrCorrupt of what was recovered from a fault in the pool's
+// memory, and panics again with anything else.
+func (p *Pool) Faulted(r any) error {
 	f, ok := r.(fault)
 	begin, length := uintptr(p.base), uintptr(len(p.backend.memory()))
 	if !ok || f.Addr()-begin >= length {

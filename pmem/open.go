@@ -100,7 +100,7 @@ func openExisting(path string, opts Options) (p *Pool, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.load(); err != nil {
+	if err := p.Guard(p.load); err != nil {
 		return nil, err
 	}
 	return p, nil

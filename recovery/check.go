@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -123,10 +124,11 @@ func checkRoots(p *pmem.Pool, roots Roots, overlay map[uint64]uint64, hash Hash)
 	if roots.Metadata != 0 {
 		c.metadata(roots.Metadata)
 	}
-	_ = eachStripe(context.Background(), len(roots.Stripes), func(stripe int) error {
+	err := eachStripe(context.Background(), p, len(roots.Stripes), func(stripe int) error {
 		c.stripe(stripe, roots.Stripes[stripe])
 		return nil
 	})
+	c.addErr(err) // a page that is gone
 	if err := c.marks.Validate(); err != nil {
 		c.add(Problem{"chunk", 0, err.Error()})
 	}
@@ -151,7 +153,8 @@ func (c *checker) add(p Problem) {
 
 // addErr turns a walk's error into a problem.
 func (c *checker) addErr(err error) {
-	if ce, ok := err.(*pmem.CorruptError); ok {
+	var ce *pmem.CorruptError
+	if errors.As(err, &ce) {
 		c.add(Problem{ce.Object, ce.Offset, ce.Reason})
 	} else if err != nil {
 		c.add(Problem{"tree", 0, err.Error()})

@@ -34,7 +34,7 @@ func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)
 	if err := m.markMetadata(p, s.Roots.Metadata); err != nil {
 		return nil, err
 	}
-	err := eachStripe(ctx, len(s.Roots.Stripes), func(stripe int) error {
+	err := eachStripe(ctx, p, len(s.Roots.Stripes), func(stripe int) error {
 		return m.markStripe(ctx, p, stripe, s.Roots.Stripes[stripe])
 	})
 	if err != nil {
@@ -53,7 +53,7 @@ func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)
 
 // eachStripe runs fn for every stripe, on half of the processors, so that the
 // table can serve meanwhile. It returns the first error.
-func eachStripe(ctx context.Context, stripes int, fn func(stripe int) error) error {
+func eachStripe(ctx context.Context, p *pmem.Pool, stripes int, fn func(stripe int) error) error {
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
@@ -67,7 +67,7 @@ func eachStripe(ctx context.Context, stripes int, fn func(stripe int) error) err
 					return
 				}
 				if errs[w] = ctx.Err(); errs[w] == nil {
-					errs[w] = fn(i)
+					errs[w] = p.Guard(func() error { return fn(i) })
 				}
 			}
 			next.Store(int64(stripes)) // one error is enough

@@ -3,6 +3,7 @@ package table
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 
 	"pmemtable/internal/layout"
@@ -94,8 +95,9 @@ type batchRun struct {
 //  4. the slots and the metadata word are stored and made durable.
 //  5. the intent is cleared, durably.
 //  6. the old records are retired, and the stripes unlocked.
-func (t *Table) Apply(b *Batch) error {
+func (t *Table) Apply(b *Batch) (err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	s := &t.stripes[0] // any: so that Close waits for this call
 	if err := t.enter(s); err != nil {
 		return err
@@ -162,12 +164,10 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 	t.intentMu.Lock()
 	defer t.intentMu.Unlock()
 	for {
-		r.lock()
-		stripe, missing, err := r.plan()
+		stripe, missing, err := r.planLocked()
 		if err == nil && missing.nothing() {
 			break
 		}
-		r.unlock()
 		if err == nil {
 			err = t.stock(r.kit(stripe), missing, stripe, missing.urgency())
 		}
@@ -195,6 +195,20 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 	return t.epoch.Load(), true, nil
 }
 
+// planLocked is plan under the locks of all stripes, which it keeps if all is ready.
+func (r *batchRun) planLocked() (stripe int, missing need, err error) {
+	r.lock()
+	ready := false
+	defer func() { // by defer, for a fault
+		if !ready {
+			r.unlock()
+		}
+	}()
+	stripe, missing, err = r.plan()
+	ready = err == nil && missing.nothing()
+	return stripe, missing, err
+}
+
 func (r *batchRun) lock() {
 	for _, i := range r.stripes {
 		r.table.stripes[i].mu.Lock()
@@ -202,10 +216,13 @@ func (r *batchRun) lock() {
 }
 
 func (r *batchRun) unlock() {
+	defer func() {
+		for _, i := range r.stripes {
+			r.table.stripes[i].mu.Unlock()
+		}
+	}()
 	for _, i := range r.stripes {
-		s := &r.table.stripes[i]
-		r.table.collectDue(s)
-		s.mu.Unlock()
+		r.table.collectDue(&r.table.stripes[i])
 	}
 }
 

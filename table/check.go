@@ -3,6 +3,7 @@ package table
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 
 	"pmemtable/recovery"
 )
@@ -15,8 +16,9 @@ type Report = recovery.Report
 // block is referred to twice, and the counts. It reads the whole table, writes
 // nothing, and returns its report with an ErrCorrupt that names the first problem,
 // if there is one.
-func (t *Table) Check() (Report, error) {
+func (t *Table) Check() (report Report, err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	if t.closing.Load() {
 		return Report{}, ErrClosed
 	}

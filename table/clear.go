@@ -2,6 +2,7 @@ package table
 
 import (
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -27,8 +28,9 @@ import (
 //  5. the intent is cleared.
 //  6. the old tree is unlinked, in this epoch and at these versions. It is walked
 //     and freed when no protector, version or pin holds it any more.
-func (t *Table) Clear() error {
+func (t *Table) Clear() (err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	s := &t.stripes[0]
 	if err := t.enter(s); err != nil {
 		return err
@@ -38,7 +40,9 @@ func (t *Table) Clear() error {
 	if err != nil {
 		return err
 	}
-	t.condemned.begin(epoch, func() { t.freeTree(old, epoch) })
+	t.condemned.begin(epoch, func() {
+		_ = t.guarded(func() error { t.freeTree(old, epoch); return nil })
+	})
 	return t.acknowledge(epoch, true)
 }
 
@@ -123,6 +127,18 @@ func (t *Table) advanceVersions() {
 	flush.Fence()
 }
 
+// nextVersions advances every stripe's version, and returns those before.
+func (t *Table) nextVersions() []uint64 {
+	versions := make([]uint64, len(t.stripes))
+	t.lockAll()
+	defer t.unlockAll()
+	for i := range versions {
+		versions[i] = t.version(i)
+	}
+	t.advanceVersions()
+	return versions
+}
+
 // freeTree gives the blocks of a tree back that was unlinked in the given epoch.
 // It ends early when the table closes: the next open finds the rest free.
 func (t *Table) freeTree(roots recovery.Roots, epoch uint64) {
@@ -134,13 +150,7 @@ func (t *Table) freeTree(roots recovery.Roots, epoch uint64) {
 	if !t.waitWhile(held) {
 		return
 	}
-	var versions = make([]uint64, len(t.stripes))
-	t.lockAll()
-	for i := range versions {
-		versions[i] = t.version(i)
-	}
-	t.advanceVersions()
-	t.unlockAll()
+	versions := t.nextVersions()
 	var buf [pinCount]uint64
 	searching := func() bool {
 		for i, v := range versions {

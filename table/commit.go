@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,7 +164,8 @@ func (c *committer) noteHeld(held time.Duration) {
 }
 
 // checkpoint cuts and commits. It returns ErrPoisoned when a sync failed.
-func (t *Table) checkpoint() error {
+func (t *Table) checkpoint() (err error) {
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	c := &t.commits
 	c.turn.Lock()
 	defer c.turn.Unlock()

@@ -2,6 +2,7 @@ package table
 
 import (
 	"runtime"
+	"runtime/debug"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -16,8 +17,9 @@ import (
 // writers take meanwhile, snapshots hold or View looks at stays where it is, and
 // while another process has the table open for reading the file keeps its size.
 // Its time grows with the table.
-func (t *Table) Compact() error {
+func (t *Table) Compact() (err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	s := &t.stripes[0] // any: so that Close waits for this call
 	if err := t.enter(s); err != nil {
 		return err
@@ -47,9 +49,7 @@ func (t *Table) Compact() error {
 		return err
 	}
 	t.makeRoom() // and commits, so that no root reaches what was moved
-	t.lockAll()
-	t.advanceVersions()
-	t.unlockAll()
+	t.nextVersions()
 	freed, err := t.pool.Shrink()
 	if err == nil && freed > 0 {
 		err = t.waitCommitted(t.lastChange())
@@ -72,19 +72,7 @@ func (c *compaction) eachSegment(s *stripe, fn func(at *place) (again bool, miss
 	defer t.unpack(&c.kit)
 	first := uint64(s.index) << (64 - t.stripeBits)
 	for cursor := first; ; {
-		s.mu.Lock()
-		var at place
-		var end uint64
-		err := t.poison() // then the roots are the last commit's slot, which nobody may store to
-		if err == nil {
-			at, end, err = t.placeOf(s, cursor)
-		}
-		again, missing := false, need{}
-		if err == nil && at.root != 0 {
-			again, missing, err = fn(&at)
-		}
-		t.collectDue(s)
-		s.mu.Unlock()
+		root, end, again, missing, err := c.oneSegment(s, cursor, fn)
 		if err == nil && !missing.nothing() {
 			again, err = true, t.stock(&c.kit, missing, s.index, pmem.Usual)
 		}
@@ -95,12 +83,29 @@ func (c *compaction) eachSegment(s *stripe, fn func(at *place) (again bool, miss
 		case err != nil:
 			return err
 		case again:
-		case at.root == 0 || end == 0 || layout.StripeOf(end, t.stripeBits) != s.index:
+		case root == 0 || end == 0 || layout.StripeOf(end, t.stripeBits) != s.index:
 			return nil
 		default:
 			cursor = end
 		}
 	}
+}
+
+// oneSegment is one call of eachSegment. root is 0 for an empty stripe.
+func (c *compaction) oneSegment(s *stripe, cursor uint64, fn func(at *place) (bool, need, error)) (
+	root, end uint64, again bool, missing need, err error) {
+	t := c.table
+	s.mu.Lock()
+	defer s.mu.Unlock()                // by defer, for a fault
+	if err := t.poison(); err != nil { // then the roots are the last commit's slot, which nobody may store to
+		return 0, 0, false, need{}, err
+	}
+	at, end, err := t.placeOf(s, cursor)
+	if err == nil && at.root != 0 {
+		again, missing, err = fn(&at)
+	}
+	t.collectDue(s)
+	return at.root, end, again, missing, err
 }
 
 // writableMeanwhile ends long work early when the table is closing.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"iter"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 
@@ -91,8 +92,9 @@ type scanned struct {
 
 // step copies the entries of the next segment, from cursor on, that has any, or
 // so many of them as fit a step.
-func (t *Table) step(cursor uint64) ([]scanned, uint64, error) {
+func (t *Table) step(cursor uint64) (entries []scanned, next uint64, err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	if t.closing.Load() {
 		return nil, 0, ErrClosed
 	}
@@ -292,8 +294,9 @@ func (t *Table) copyEntries(found []scanned, end uint64) ([]scanned, uint64, err
 
 // countSlots counts the entries where no count is kept. It reads slots and no
 // records, so that a busy writer in another process seldom makes it begin again.
-func (t *Table) countSlots() int {
-	n := 0
+func (t *Table) countSlots() (n int) {
+	var err error // of a page that is gone: what was counted before is the answer
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	for cursor := uint64(0); ; {
 		there, next, err := t.countSegment(cursor)
 		if err == errBusy {

@@ -3,6 +3,7 @@ package table
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 
 	"pmemtable/internal/layout"
@@ -40,6 +41,8 @@ func (t *Table) GetMany(keys [][]byte, fn func(i int, value []byte, err error)) 
 // What it loads is not used for anything else, so nothing has to be checked: the
 // loads of different keys do not wait for each other.
 func (t *Table) touch(keys [][]byte) {
+	var err error // of a page that is gone: Get meets it too
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	if t.closing.Load() {
 		return
 	}
@@ -73,8 +76,9 @@ func (t *Table) touch(keys [][]byte) {
 // equal keys counts. Each entry is stored as by Put; it is not a Batch: after an
 // error or a crash some may be stored and others not. It is faster than as many
 // Puts: one drain makes the records of a group durable, and one their slots.
-func (t *Table) PutMany(keys, values [][]byte) error {
+func (t *Table) PutMany(keys, values [][]byte) (err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	if len(keys) != len(values) {
 		return fmt.Errorf("put many: %d keys, but %d values", len(keys), len(values))
 	}
@@ -117,14 +121,7 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 	if err := g.fill(keys, values); err != nil {
 		return err
 	}
-	for _, i := range g.stripes {
-		t.stripes[i].mu.Lock()
-	}
-	err = g.publish()
-	for _, i := range g.stripes {
-		t.collectDue(&t.stripes[i])
-		t.stripes[i].mu.Unlock()
-	}
+	err = g.publishLocked()
 	for _, i := range g.later {
 		if err != nil {
 			break
@@ -159,6 +156,24 @@ func (g *putGroup) fill(keys, values [][]byte) error {
 	slices.Sort(g.stripes)
 	g.stripes = slices.Compact(g.stripes)
 	return nil
+}
+
+// publishLocked is publish under the locks of the group's stripes.
+func (g *putGroup) publishLocked() error {
+	t := g.table
+	for _, i := range g.stripes {
+		t.stripes[i].mu.Lock()
+	}
+	defer func() { // by defer, for a fault
+		for _, i := range g.stripes {
+			t.stripes[i].mu.Unlock()
+		}
+	}()
+	err := g.publish()
+	for _, i := range g.stripes {
+		t.collectDue(&t.stripes[i])
+	}
+	return err
 }
 
 // publish stores every slot of the group with its pending bit, makes them durable

@@ -3,14 +3,16 @@ package table
 import (
 	"bytes"
 	"runtime"
+	"runtime/debug"
 
 	"pmemtable/internal/layout"
 )
 
 // Metadata returns a copy of the user's metadata record, which a Batch sets in
 // the same commit as its entries; empty if none was set.
-func (t *Table) Metadata() ([]byte, error) {
+func (t *Table) Metadata() (meta []byte, err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	for n := 0; ; n++ {
 		if t.closing.Load() {
 			return nil, ErrClosed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"runtime/debug"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -74,7 +75,8 @@ func (m *mutation) urgency(n need) pmem.Urgency {
 }
 
 // mutate carries a mutation out.
-func (t *Table) mutate(m *mutation) error {
+func (t *Table) mutate(m *mutation) (err error) {
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	if err := checkSizes(m); err != nil {
 		return err
 	}
@@ -118,10 +120,7 @@ func (t *Table) attempt(s *stripe, m *mutation) error {
 // attemptFilled is attempt with the record filled.
 func (t *Table) attemptFilled(s *stripe, m *mutation) error {
 	for {
-		s.mu.Lock()
-		missing, err := t.apply(s, m)
-		t.collectDue(s)
-		s.mu.Unlock()
+		missing, err := t.applyLocked(s, m)
 		if err == nil && !missing.nothing() {
 			if err = t.stock(&m.kit, missing, s.index, m.urgency(missing)); err == nil {
 				continue
@@ -134,6 +133,15 @@ func (t *Table) attemptFilled(s *stripe, m *mutation) error {
 		t.unpack(&m.kit)
 		return err
 	}
+}
+
+// applyLocked is apply under the stripe's lock.
+func (t *Table) applyLocked(s *stripe, m *mutation) (need, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock() // by defer, for a fault
+	missing, err := t.apply(s, m)
+	t.collectDue(s)
+	return missing, err
 }
 
 // fill is step 1.

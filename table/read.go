@@ -2,6 +2,7 @@ package table
 
 import (
 	"runtime"
+	"runtime/debug"
 	"slices"
 
 	"pmemtable/flush"
@@ -26,8 +27,10 @@ func (t *Table) Get(key []byte) ([]byte, error) {
 // AppendGet appends the value of key to dst and returns the extended slice, as
 // append does; on an error it returns dst as it was. It allocates only when dst
 // lacks room.
-func (t *Table) AppendGet(dst, key []byte) ([]byte, error) {
+func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caught(debug.SetPanicOnFault(true), &err)
+	value = dst
 	hash, err := t.beginRead(key)
 	if err != nil {
 		return dst, err
@@ -72,8 +75,9 @@ func (t *Table) answer(f *found, dst, out []byte) ([]byte, error) {
 
 // Has tells whether key is in the table. It reads the key's record, but not all
 // of its value.
-func (t *Table) Has(key []byte) (bool, error) {
+func (t *Table) Has(key []byte) (has bool, err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	hash, err := t.beginRead(key)
 	if err != nil {
 		return false, err
@@ -101,8 +105,9 @@ func (t *Table) Has(key []byte) (bool, error) {
 // valid, and must not be changed, until fn returns. fn may call the table, for
 // writing too; it holds back the reuse of this one value's space meanwhile.
 // ErrNotFound if there is no such key; otherwise what fn returns.
-func (t *Table) View(key []byte, fn func(value []byte) error) error {
+func (t *Table) View(key []byte, fn func(value []byte) error) (err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	hash, err := t.beginRead(key)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package table
 import (
 	"iter"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,15 +42,16 @@ type snapshots struct {
 
 // Snapshot freezes the table at this instant. The caller must Close it: an open
 // one holds back the reuse of space, which Stats reports.
-func (t *Table) Snapshot() (*Snapshot, error) {
+func (t *Table) Snapshot() (snap *Snapshot, err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	s := &t.stripes[0] // any: so that Close waits for this call
 	if err := t.enter(s); err != nil {
 		return nil, err
 	}
 	defer s.leave()
 	<-t.counted // so that Len is exact
-	snap := &Snapshot{table: t, frozen: t.cut(false), made: time.Now()}
+	snap = &Snapshot{table: t, frozen: t.cut(false), made: time.Now()}
 	t.snapshots.mu.Lock()
 	defer t.snapshots.mu.Unlock()
 	if t.snapshots.open == nil {
@@ -132,7 +134,9 @@ func (s *Snapshot) Get(key []byte) ([]byte, error) {
 
 // AppendGet appends the value that key had to dst; it allocates only when dst
 // lacks room.
-func (s *Snapshot) AppendGet(dst, key []byte) ([]byte, error) {
+func (s *Snapshot) AppendGet(dst, key []byte) (value []byte, err error) {
+	defer s.table.caught(debug.SetPanicOnFault(true), &err)
+	value = dst
 	f, c, err := s.find(key)
 	if err != nil {
 		return dst, err
@@ -150,7 +154,8 @@ func (s *Snapshot) AppendGet(dst, key []byte) ([]byte, error) {
 }
 
 // Has tells whether key was in the table.
-func (s *Snapshot) Has(key []byte) (bool, error) {
+func (s *Snapshot) Has(key []byte) (has bool, err error) {
+	defer s.table.caught(debug.SetPanicOnFault(true), &err)
 	f, c, err := s.find(key)
 	if err != nil {
 		return false, err
@@ -174,7 +179,15 @@ func (s *Snapshot) find(key []byte) (found, *paddedCount, error) {
 	if err != nil {
 		return found{}, nil, err
 	}
-	return t.findIn(s.frozen.roots.Stripes[layout.StripeOf(hash, t.stripeBits)], key, hash), c, nil
+	read := false
+	defer func() { // a page that is gone: the caller makes an error of it
+		if !read {
+			c.n.Add(-1)
+		}
+	}()
+	f := t.findIn(s.frozen.roots.Stripes[layout.StripeOf(hash, t.stripeBits)], key, hash)
+	read = true
+	return f, c, nil
 }
 
 // Len is the number of entries that there were.
@@ -188,7 +201,8 @@ func (s *Snapshot) Len() int {
 
 // Metadata returns a copy of the table's metadata record of that instant; empty if
 // none was set.
-func (s *Snapshot) Metadata() ([]byte, error) {
+func (s *Snapshot) Metadata() (meta []byte, err error) {
+	defer s.table.caught(debug.SetPanicOnFault(true), &err)
 	c, err := s.enter(0)
 	if err != nil {
 		return nil, err
@@ -215,19 +229,25 @@ func (s *Snapshot) Scan(cursor uint64, fn func(key, value []byte) error) (next u
 	return scan(s.step, cursor, fn)
 }
 
-func (s *Snapshot) step(cursor uint64) ([]scanned, uint64, error) {
+func (s *Snapshot) step(cursor uint64) (entries []scanned, next uint64, err error) {
 	t := s.table
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	for {
-		c, err := s.enter(cursor >> 32)
-		if err != nil {
-			return nil, 0, err
-		}
-		stripe := layout.StripeOf(cursor, t.stripeBits)
-		entries, next, err := t.gather(s.frozen.roots.Stripes[stripe], stripe, cursor)
-		c.n.Add(-1)
+		entries, next, err := s.gather(cursor)
 		if err != nil || len(entries) > 0 || next == 0 {
 			return entries, next, err
 		}
 		cursor = next
 	}
+}
+
+// gather copies the entries of the segment that holds cursor.
+func (s *Snapshot) gather(cursor uint64) ([]scanned, uint64, error) {
+	c, err := s.enter(cursor >> 32)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer c.n.Add(-1)
+	stripe := layout.StripeOf(cursor, s.table.stripeBits)
+	return s.table.gather(s.frozen.roots.Stripes[stripe], stripe, cursor)
 }

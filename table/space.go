@@ -281,6 +281,12 @@ func (t *Table) alloc(sizeBytes, stripe int, urgency pmem.Urgency) (uint64, erro
 	return t.pool.Alloc(sizeBytes, stripe, urgency)
 }
 
+func (t *Table) collectLocked(s *stripe) {
+	s.mu.Lock()
+	defer s.mu.Unlock() // by defer, for a fault
+	t.collect(s)
+}
+
 // makeRoom frees what can be: it waits for recovery's sweep and for the walks of
 // cleared trees, collects every stripe's list, and commits, so that blocks which
 // only the last committed root reached are free. No stripe lock is held.
@@ -289,9 +295,7 @@ func (t *Table) makeRoom() {
 	for range 2 {
 		for i := range t.stripes {
 			s := &t.stripes[i]
-			s.mu.Lock()
-			t.collect(s)
-			s.mu.Unlock()
+			t.collectLocked(s)
 		}
 		if t.pool.Media() == pmem.PageCache {
 			if t.checkpoint() != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"pmemtable/flush"
@@ -73,10 +74,12 @@ type Stats struct {
 
 // Stats returns figures of this moment. It takes each stripe's lock for an
 // instant, and its cost grows with the number of chunks of the file.
-func (t *Table) Stats() Stats {
+func (t *Table) Stats() (s Stats) {
 	defer runtime.KeepAlive(t)
+	var err error // of a page that is gone: what comes from it is left out
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	p, h := t.pool, t.pool.Header()
-	s := Stats{
+	s = Stats{
 		Path:             p.Path(),
 		UUID:             hex.EncodeToString(h.UUID[:]),
 		FormatVersion:    int(h.Version),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -140,7 +141,7 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 	if p.ReadOnly() {
 		begin = t.beginView
 	}
-	if err := begin(); err != nil {
+	if err := p.Guard(begin); err != nil {
 		t.cancel()
 		return nil, errors.Join(err, p.Close())
 	}
@@ -215,7 +216,22 @@ func (t *Table) useRootArea(area uint64) {
 // of use: what lies there can still be salvaged.
 func (t *Table) mark(s *recovery.Start) {
 	began := time.Now()
-	m, err := recovery.Mark(t.ctx, t.pool, s, func(off uint64) {
+	var m *recovery.Marked
+	err := t.pool.Guard(func() (err error) {
+		m, err = t.markAll(s)
+		return err
+	})
+	if err == nil {
+		if err = s.Settle(t.pool); err != nil {
+			err = t.fail(err)
+		}
+	}
+	t.marked(s, m, err, began)
+}
+
+// markAll is the marking itself.
+func (t *Table) markAll(s *recovery.Start) (*recovery.Marked, error) {
+	return recovery.Mark(t.ctx, t.pool, s, func(off uint64) {
 		// Only a protected slot reaches it: as if it had been unlinked in the
 		// session's first epoch. Its birth is not read; 0 errs to the safe side.
 		r := retired{block: off, unlinked: s.Epoch}
@@ -223,11 +239,10 @@ func (t *Table) mark(s *recovery.Start) {
 			t.pool.Free(off)
 		}
 	})
-	if err == nil {
-		if err = s.Settle(t.pool); err != nil {
-			err = t.fail(err)
-		}
-	}
+}
+
+// marked takes notice of what the marking found, or why it did not.
+func (t *Table) marked(s *recovery.Start, m *recovery.Marked, err error, began time.Time) {
 	if err == nil {
 		t.pool.Sweep(m.Marks)
 		t.opened.markEntries.Store(int64(m.Entries))
@@ -292,13 +307,15 @@ func (t *Table) close() error {
 	if t.pool.ReadOnly() {
 		return t.pool.Close()
 	}
-	err := t.poison()
-	if err == nil {
-		err = t.checkpoint()
-	}
-	if err == nil {
-		err = t.pool.MarkClean(t.commits.last)
-	}
+	err := t.guarded(func() error {
+		if err := t.poison(); err != nil {
+			return err
+		}
+		if err := t.checkpoint(); err != nil {
+			return err
+		}
+		return t.pool.MarkClean(t.commits.last)
+	})
 	return errors.Join(err, t.pool.Close())
 }
 
@@ -306,8 +323,9 @@ func (t *Table) close() error {
 // persistent memory it already is; on tmpfs nothing survives the machine, and
 // Sync returns at once. Concurrent calls share commits. ErrPoisoned if the file
 // cannot be synced.
-func (t *Table) Sync() error {
+func (t *Table) Sync() (err error) {
 	defer runtime.KeepAlive(t)
+	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	s := &t.stripes[0] // any: so that Close waits for this call
 	if err := t.enter(s); err != nil {
 		return err
@@ -332,8 +350,10 @@ func (t *Table) lastChange() uint64 {
 // moment. After an unclean open it waits until recovery has counted; where that
 // is not possible (a read-only open of a table that was not closed, damage) it
 // counts, in time that grows with the table.
-func (t *Table) Len() int {
+func (t *Table) Len() (n int) {
 	defer runtime.KeepAlive(t)
+	var err error // of a page that is gone: the count is of no use then
+	defer t.caught(debug.SetPanicOnFault(true), &err)
 	<-t.counted
 	if t.pool.ReadOnly() && t.opened.counts != nil && !t.writerBegan() {
 		n := uint64(0)

@@ -1,0 +1,68 @@
+package pmem_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"pmemtable/pmem"
+)
+
+// The failures looked for here: a page that is gone ends the process, or a panic
+// that has nothing to do with the pool is swallowed.
+
+func TestGuardMakesAnErrorOfAFault(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p")
+	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, MaxSizeBytes: 1 << 20})
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(path, 4096))
+	for _, touch := range []func(){func() { p.Load(8192) }, func() { p.Store(8192, 1) }} {
+		err = p.Guard(func() error { touch(); return nil })
+		var ce *pmem.CorruptError
+		require.ErrorAs(t, err, &ce)
+		require.Equal(t, path, ce.Path)
+		require.EqualValues(t, 8192, ce.Offset)
+	}
+	mine := errors.New("mine")
+	require.Equal(t, mine, p.Guard(func() error { return mine }))
+	require.PanicsWithError(t, "mine", func() { _ = p.Guard(func() error { panic(mine) }) })
+	before := debug.SetPanicOnFault(false)
+	require.False(t, before, "it is as it was before the Guard")
+	require.Error(t, p.Sync(), "a sync of a file that was cut off does not pass")
+	require.NoError(t, p.Close())
+}
+
+func TestGrowthOfACutFileIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p")
+	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, Media: pmem.Tmpfs, MaxSizeBytes: 1 << 20})
+	require.NoError(t, err)
+	p.GiveUpSweep()
+	require.NoError(t, os.Truncate(path, int64(p.SizeBytes())-4096))
+	err = p.Guard(func() error {
+		_, err := p.Alloc(200_000, 0, pmem.Usual)
+		return err
+	})
+	require.ErrorIs(t, err, pmem.ErrCorrupt)
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	require.EqualValues(t, int64(p.SizeBytes())-4096, st.Size(), "what was cut off was not made zeros")
+	require.NoError(t, p.Close())
+}
+
+func BenchmarkCaught(b *testing.B) {
+	p, err := pmem.OpenHeap(pmem.NewHeap(nil, 1<<20), small())
+	require.NoError(b, err)
+	for b.Loop() {
+		_ = caught(p)
+	}
+}
+
+//go:noinline
+func caught(p *pmem.Pool) (err error) {
+	defer p.Caught(debug.SetPanicOnFault(true), &err)
+	return nil
+}
