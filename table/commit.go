@@ -77,30 +77,31 @@ func (t *Table) cut(commits bool) frozen {
 		roots:  recovery.Roots{Stripes: make([]uint64, len(t.stripes))},
 		counts: make([]uint64, len(t.stripes)),
 	}
-	began := t.lockForCut()
+	began, tried := t.lockForCut()
 	t.freeze(&f, commits)
-	t.commits.noteCut(time.Since(began))
+	t.commits.noteCut(max(tried, time.Since(began)))
 	return f
 }
 
 // lockForCut is lockAll for a cut, which is not to hold up all writers while it
 // waits for one, who may be in a page fault that the disk has to answer. So it
 // keeps the locks that it has for a moment only, and then waits without them. It
-// returns when the try began by which it got all.
-func (t *Table) lockForCut() (began time.Time) {
+// returns when the try began by which it got all, and how long any before it took.
+func (t *Table) lockForCut() (began time.Time, tried time.Duration) {
 	for range 16 {
 		began = time.Now()
 		busy := t.tryLockAll(began)
 		if busy == nil {
-			return began
+			return began, tried
 		}
-		t.commits.noteHeld(time.Since(began))
+		tried = max(tried, time.Since(began))
+		t.commits.noteHeld(tried)
 		busy.mu.Lock()
 		busy.mu.Unlock() // only to wait for whoever holds it
 	}
 	began = time.Now() // so many writers that there is always one
 	t.lockAll()
-	return began
+	return began, tried
 }
 
 // tryLockAll locks all stripes, or none and returns the one that was locked for

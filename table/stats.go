@@ -58,8 +58,8 @@ type Stats struct {
 	GrownExtents     uint64
 	Conflicts        uint64 // reads that had to be repeated
 	Cuts             uint64 // moments at which the table was frozen, for a commit or a snapshot
-	// LastCut and LongestCut are how long a cut took to get and held the locks of
-	// all stripes: so long, at most, a writer waited for it.
+	// LastCut and LongestCut are the longest time at a stretch for which a cut held
+	// locks of stripes: so long, at most, a writer waited for it.
 	LastCut, LongestCut time.Duration
 
 	// OpenedFrom says which root recovery chose, and why.
