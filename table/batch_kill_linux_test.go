@@ -51,7 +51,7 @@ func batchKillCases() []batchKillCase {
 }
 
 func (c *batchKillCase) open(path string, readOnly bool, hook pmem.Hook) (*table.Table, error) {
-	p, err := pmem.Open(path, pmem.Options{Geometry: c.geometry, Media: c.media, ReadOnly: readOnly, MaxSizeBytes: 1 << 30, Hook: hook})
+	p, err := pmem.Open(path, pmem.Options{Geometry: c.geometry, Media: c.media, ReadOnly: readOnly, MaxSizeBytes: 64 << 20, Hook: hook})
 	if err != nil {
 		return nil, err
 	}

@@ -28,12 +28,15 @@ func (t *Table) overlaid(at, word uint64) uint64 {
 	return word
 }
 
-// foreignVersion has a read-only table follow the writer before each read, and mixes
-// the session's generation into the version: a new session may put another root in
-// the place of the one that a read began at.
+// foreignVersion has a read-only table follow the writer before and after each read,
+// and adds to the version what else makes a read void: the session's generation,
+// since a new session may put another root in the place of the one that the read
+// began at, and the size of the file, since what lies behind the one that the read
+// knew looked like damage to it. All three only grow, so equal sums are equal parts.
 func (t *Table) foreignVersion(version uint64) uint64 {
 	flush.LoadFence()
-	return version + t.followWriter()<<48
+	generation := t.followWriter()
+	return version + t.pool.SizeBytes() + generation<<48
 }
 
 // followWriter takes notice of what a writer may have changed beneath: the root

@@ -30,14 +30,14 @@ import (
 const (
 	foreignEnv    = "PMEMTABLE_TEST_WRITER" // medium, round and path, for the child
 	foreignStable = 60                      // keys that are there all the time
-	foreignChurn  = 1500                    // keys that come and go, at most
+	foreignChurn  = 1000                    // keys that come and go, at most
 	foreignNoise  = 420                     // of the bank, at most; see bank.work
 )
 
 func foreignKey(k uint32) []byte { return fmt.Appendf(nil, "told %d", k) }
 
 func openForeign(media pmem.Media, path string, readOnly bool) (*table.Table, error) {
-	p, err := pmem.Open(path, pmem.Options{Geometry: tiny(2), Media: media, ReadOnly: readOnly, MaxSizeBytes: 1 << 30})
+	p, err := pmem.Open(path, pmem.Options{Geometry: tiny(2), Media: media, ReadOnly: readOnly, MaxSizeBytes: 64 << 20})
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (f *foreign) session(r *rand.Rand) {
 			}
 		})
 	}
-	f.follow(cmd, acks, 2+r.IntN(5), &output)
+	f.follow(cmd, acks, 1+r.IntN(rounds(6, 2)), &output)
 	close(over)
 	wg.Wait()
 	f.still()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -215,6 +216,41 @@ func TestReaderOfBatchCutOff(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReaderWhileTheFileGrows: an entry that is put in the middle of a walk, into
+// what the file has grown by since the walk began, is no damage.
+func TestReaderWhileTheFileGrows(t *testing.T) {
+	h := pmem.NewHeap(nil, 8<<20)
+	po := pmem.Options{Geometry: pmem.Geometry{Stripes: 1, ChunkBytes: 16 << 10, SegmentBytes: 16 << 10}, Media: pmem.Tmpfs}
+	writer := openOn(t, h, po, nil)
+	const n = 100
+	for i := range n {
+		require.NoError(t, writer.Put(key(i), nil))
+	}
+	var grow func()
+	po.ReadOnly = true
+	p, err := pmem.OpenHeap(h, po)
+	require.NoError(t, err)
+	seed := p.Header().HashSeed
+	reader, err := table.OpenColliding(p, nil, func(k []byte) uint64 { // a walk hashes the keys that it reads
+		if grow != nil {
+			grow()
+			grow = nil
+		}
+		return xxh3.HashSeed(k, seed)
+	})
+	require.NoError(t, err)
+	size := p.SizeBytes()
+	grow = func() {
+		for i := range n {
+			require.NoError(t, writer.Put(key(n+i), value(i, 8000)))
+		}
+	}
+	require.Len(t, contents(t, reader), 2*n)
+	require.Greater(t, p.SizeBytes(), size)
+	require.NoError(t, reader.Close())
+	require.NoError(t, writer.Close())
 }
 
 // stateOf reads all there is, without a check, which a reader beside a writer refuses.
