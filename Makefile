@@ -74,7 +74,7 @@ dax: ## the core tests in a guest with an NVDIMM and ext4 -o dax
 dax-arm64: ## the core tests on arm64, where DC CVADP writes back to the NVDIMM
 	.ci/guest dax -arm64 $(GUESTFLAGS)
 
-dax-long: ## the whole suites there (long)
+dax-long: ## all tests there (long)
 	.ci/guest dax -long $(GUESTFLAGS)
 
 # The peers Pebble and Badger take minutes to compile, so they have a build tag;

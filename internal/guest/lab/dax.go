@@ -22,14 +22,16 @@ import (
 // suite is a package whose tests run in the guest.
 type suite struct {
 	Dir   string // from the root
-	Short string // -test.run in the short run; "": all
+	Files string // -test.run of what works on files; "": all
 	Skip  string // -test.skip
+	Kills string // as Files, for the long run only: child processes are slow to start
 	// ShortSkip is added to it in the short run.
 	ShortSkip string
 }
 
 // suites are those of the packages that know of persistent memory. An emulated
-// processor is ten to twenty times slower, so that the short run takes a choice.
+// processor is ten to twenty times slower, so that the short run takes what works
+// on files, and the long one the rest in its short size.
 var suites = []suite{
 	// An instruction that writes a line back faults on a page without access, and
 	// that is how the skipped test sees it; QEMU's do nothing at all.
@@ -38,14 +40,15 @@ var suites = []suite{
 	{Dir: "recovery"},
 	{Dir: "recovery/crashtest"},
 	// What works on files, not what the crash simulator or a heap is for.
-	{Dir: "table", Short: "^(TestEveryMethod|TestEmpty.*|TestSizes|TestNobodysSlices|TestUpdate.*|TestIteration|TestLargeValues.*|" +
-		"TestAfterClose|TestReadOnly.*|TestOpenOptions|TestStats|TestView.*|TestCreation.*|TestFlushesPerOperation|Example.*)$"},
+	{Dir: "table", Files: "^(TestEveryMethod|TestEmpty.*|TestSizes|TestNobodysSlices|TestUpdate.*|TestIteration|TestLargeValues.*|" +
+		"TestAfterClose|TestReadOnly.*|TestOpenOptions|TestStats|TestView.*|TestCreation.*|TestFlushesPerOperation|Example.*)$",
+		Kills: "^TestKill$"},
 }
 
 // dax runs tests in a guest with an NVDIMM, and cuts its power.
 func dax(args []string) error {
 	flags := flag.NewFlagSet("dax", flag.ExitOnError)
-	long := flags.Bool("long", false, "the whole suites")
+	long := flags.Bool("long", false, "all tests")
 	only := flags.String("run", "", "-test.run for all suites")
 	verbose := flags.Bool("v", false, "-test.v for all suites")
 	limit := flags.Duration("timeout", 100*time.Second, "-test.timeout of a suite; an hour with -long")
@@ -182,27 +185,28 @@ func (b *bench) addSuites(a *machine.Archive, long bool, only string, verbose bo
 			return err
 		}
 		a.Add(home+"/.here", nil)
-		args := []string{home, name, "-test.timeout=" + limit.String()}
-		if verbose {
-			args = append(args, "-test.v")
-		}
-		if !long {
-			args = append(args, "-test.short")
+		line := func(short bool, run, skip string) {
+			args := []string{home, name, "-test.timeout=" + limit.String(), fmt.Sprintf("-test.short=%v", short), fmt.Sprintf("-test.v=%v", verbose)}
+			if only != "" {
+				run = only
+			}
+			if run != "" {
+				args = append(args, "-test.run="+run)
+			}
+			if skip = strings.Trim(skip, "|"); skip != "" {
+				args = append(args, "-test.skip="+skip)
+			}
+			plan.WriteString(strings.Join(args, "\t") + "\n")
 		}
 		switch {
-		case only != "":
-			args = append(args, "-test.run="+only)
-		case !long && s.Short != "":
-			args = append(args, "-test.run="+s.Short)
+		case !long:
+			line(true, s.Files, s.Skip+"|"+s.ShortSkip)
+		case s.Files == "":
+			line(false, "", s.Skip)
+		default:
+			line(true, "", s.Skip)
+			line(false, s.Files+"|"+s.Kills, s.Skip)
 		}
-		skip := s.Skip
-		if !long && s.ShortSkip != "" {
-			skip = strings.TrimPrefix(skip+"|"+s.ShortSkip, "|")
-		}
-		if skip != "" {
-			args = append(args, "-test.skip="+skip)
-		}
-		plan.WriteString(strings.Join(args, "\t") + "\n")
 	}
 	a.Add("tests/plan", []byte(plan.String()))
 	return nil
