@@ -162,9 +162,13 @@ func (p *Pool) guessHeader(page []byte, cause error, d *Damage) error {
 	p.header = h
 	d.HeaderGuessed = true
 	best, score := Geometry{}, 0
+	sizes := make(map[int][]int) // of the classes of a chunk size
 	try := func(g Geometry) {
 		if g.Validate() == nil {
-			if n := p.evidence(g); n > score {
+			if sizes[g.ChunkBytes] == nil {
+				sizes[g.ChunkBytes] = layout.NewClasses(g.ChunkBytes).Sizes
+			}
+			if n := p.evidence(g, sizes[g.ChunkBytes]); n > score {
 				best, score = g, n
 			}
 		}
@@ -193,8 +197,9 @@ func (p *Pool) guessHeader(page []byte, cause error, d *Damage) error {
 // superblockEvidence outweighs all that the arena can say.
 const superblockEvidence = 1 << 20
 
-// evidence counts what checks out in the file if its geometry is g.
-func (p *Pool) evidence(g Geometry) int {
+// evidence counts what checks out in the file if its geometry is g, of which the
+// classes have the given sizes.
+func (p *Pool) evidence(g Geometry, sizes []int) int {
 	p.geometry, p.regions = g, g.Regions()
 	n := 0
 	for i := range p.regions.Superblock {
@@ -202,7 +207,6 @@ func (p *Pool) evidence(g Geometry) int {
 			n += superblockEvidence
 		}
 	}
-	sizes := layout.NewClasses(g.ChunkBytes).Sizes
 	for i := range maxEvidenceChunks {
 		chunk, offset := g.DescriptorPlace(i)
 		at := p.regions.Arena + uint64(chunk)*uint64(g.ChunkBytes) + offset

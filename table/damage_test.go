@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/pmem"
+	"pmemtable/recovery"
 	"pmemtable/table"
 )
 
@@ -35,7 +36,8 @@ func damageImage(t testing.TB, media pmem.Media, closed bool) ([]byte, map[strin
 }
 
 // probe opens a damaged image every way and uses it. Damage may be anything but a
-// forged checksum, so a value that is returned must be one that was stored.
+// forged checksum, so a value that is returned must be one that was stored. Repair
+// finds nothing else either.
 func probe(t testing.TB, image []byte, media pmem.Media, want map[string]string) {
 	for _, readOnly := range []bool{true, false} {
 		h := pmem.NewHeap(image, 6<<20)
@@ -72,6 +74,13 @@ func probe(t testing.TB, image []byte, media pmem.Media, want map[string]string)
 		}
 		_ = tab.Close()
 	}
+	have, _, err := repaired(t, image, recovery.Everything)
+	if err != nil {
+		require.True(t, errors.Is(err, table.ErrCorrupt) || errors.Is(err, table.ErrNotPool) || errors.Is(err, table.ErrVersion), "%v", err)
+	}
+	for k, v := range have {
+		require.Equal(t, want[k], v, "key %x after a repair", k)
+	}
 }
 
 // TestEveryBitOfTheFixedParts flips the bits of what the fixed parts use, one by
@@ -92,7 +101,7 @@ func TestEveryBitOfTheFixedParts(t *testing.T) {
 		if os.Getenv("PMEMTABLE_CRASH") == "long" {
 			step = 1
 		} else if testing.Short() {
-			step = 37
+			step = 97
 		}
 		n := 0
 		for _, s := range spans {

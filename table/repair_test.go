@@ -29,7 +29,7 @@ func repaired(t require.TestingT, image []byte, reach recovery.Reach) (map[strin
 	if err != nil {
 		return nil, table.RepairReport{}, err
 	}
-	out := openOn(t, pmem.NewHeap(nil, 8<<20), pmem.Options{Media: pmem.Tmpfs, Geometry: tiny(2)}, nil)
+	out := openOn(t, pmem.NewHeap(nil, 2<<20), pmem.Options{Media: pmem.Tmpfs, Geometry: tiny(2)}, nil)
 	report, err := out.Salvage(p, damage, reach)
 	require.NoError(t, err)
 	require.NoError(t, p.Close())
