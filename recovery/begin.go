@@ -33,7 +33,8 @@ type Start struct {
 //  1. choose; an unproven root is checked whole
 //  2. the working root: as it is, with a pending intent redone, or rebuilt in the
 //     idle root area from the chosen slot
-//  3. the epoch: one above every epoch in the file
+//  3. the epoch: one above every epoch in the file; it and the working root are made
+//     durable
 //  4. after a poisoned session, slots newer than the last good one are voided;
 //     after one whose truth was the working root, on a medium whose truth is the
 //     committed one, the working root is committed
@@ -50,7 +51,8 @@ func Begin(p *pmem.Pool) (*Start, error) {
 			return nil, err
 		}
 	}
-	if err := s.order(p); err != nil {
+	roots, err := s.order(p)
+	if err != nil {
 		return nil, err
 	}
 	highest := p.HighestEpoch()
@@ -58,9 +60,11 @@ func Begin(p *pmem.Pool) (*Start, error) {
 		return nil, p.Corrupt("epoch", p.Regions().Control+layout.ControlEpoch, "%d is beyond what a table can reach", highest)
 	}
 	s.Epoch = highest + 1
-	at := p.Regions().Control + layout.ControlEpoch
-	p.Store(at, s.Epoch)
-	p.PersistWord(at)
+	control := p.Regions().Control
+	p.Store(control+layout.ControlEpoch, s.Epoch)
+	// One drain for both is enough: until the session record is there, the next open
+	// decides as this one did. The working root pointer lies before the epoch.
+	p.Persist(append(roots, pmem.Range{Offset: control, Bytes: layout.ControlEpoch + layout.WordBytes})...)
 	if err := s.commitFirst(p); err != nil {
 		return nil, err
 	}
@@ -79,23 +83,24 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	return s, nil
 }
 
-// order puts the working root in order (step 2 of Begin).
-func (s *Start) order(p *pmem.Pool) error {
+// order puts the working root in order (step 2 of Begin). It returns what of it is
+// still to be made durable, besides its pointer.
+func (s *Start) order(p *pmem.Pool) ([]pmem.Range, error) {
 	r := p.Regions()
+	stripes := p.Geometry().Stripes * layout.WordBytes
 	if s.Decision.Working {
 		if err := redoIntent(p); err != nil {
-			return err
+			return nil, err
 		}
 		area, err := WorkingRoot(p)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		// A kill may have left these stored but not drained, and what lies behind
-		// an old word may not be reused before the new one is durable.
-		p.Persist(pmem.Range{Offset: r.Control, Bytes: layout.PageBytes},
-			pmem.Range{Offset: area, Bytes: layout.RootStripes + p.Geometry().Stripes*layout.WordBytes})
 		s.Area, s.Roots = area, readRoots(p, area)
-		return nil
+		// A kill may have left the stripe roots stored but not drained, and what lies
+		// behind an old word may not be reused before the new one is durable. The
+		// metadata word only changes by an intent, which is cleared when it is durable.
+		return []pmem.Range{{Offset: area + layout.RootStripes, Bytes: stripes}}, nil
 	}
 	p.ClearIntent() // before the working root means something again
 	s.Area = r.Root[0]
@@ -107,13 +112,14 @@ func (s *Start) order(p *pmem.Pool) error {
 	for i, w := range s.Roots.Stripes {
 		p.Store(s.Area+layout.RootStripes+uint64(i)*layout.WordBytes, w)
 	}
-	p.Persist(pmem.Range{Offset: s.Area, Bytes: layout.RootStripes + len(s.Roots.Stripes)*layout.WordBytes})
+	// The area first: if a kill left the record that says "clean" undrained, power
+	// loss may yet make the pointer the truth.
+	p.Persist(pmem.Range{Offset: s.Area, Bytes: layout.RootStripes + stripes})
 	p.Store(r.Control+layout.ControlRoot, s.Area)
-	p.PersistWord(r.Control + layout.ControlRoot)
 	if s.Decision.Slot.CountsKnown {
 		s.Counts = s.Decision.Slot.Counts
 	}
-	return nil
+	return nil, nil
 }
 
 // redoIntent finishes a change of several words that was decided and perhaps begun.
@@ -132,10 +138,12 @@ func redoIntent(p *pmem.Pool) error {
 	// A kill may have left the record stored but not drained: durable before the
 	// first of its stores, or power loss now could leave a part of them.
 	p.Persist(pmem.Range{Offset: r.Intent, Bytes: layout.IntentStores + len(stores)*16})
-	for _, s := range stores {
+	ranges := make([]pmem.Range, len(stores))
+	for i, s := range stores {
 		p.Store(s.Offset, s.Word)
-		p.PersistWord(s.Offset)
+		ranges[i] = pmem.Range{Offset: s.Offset, Bytes: layout.WordBytes}
 	}
+	p.Persist(ranges...)
 	p.ClearIntent()
 	return nil
 }

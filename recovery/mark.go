@@ -23,10 +23,10 @@ type Marked struct {
 // trees are frozen: everything in them was born before the session's first epoch,
 // and the caller sees to it that nothing of them is reused before Mark is done.
 //
-// On persistent memory it writes back what it reads and a kill may have left
-// undrained (directory words, overflow links, slots with the pending bit), and
-// drains before it returns, so that nothing behind an older word is reused before
-// the newer one is durable.
+// On persistent memory, after an unclean end, it writes back what it reads and a
+// kill may have left undrained (directory words, overflow links, slots with the
+// pending bit), and drains before it returns, so that nothing behind an older word
+// is reused before the newer one is durable.
 //
 // An error is damage, or ctx's: then nothing may be swept.
 func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)) (*Marked, error) {
@@ -35,7 +35,7 @@ func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)
 		return nil, err
 	}
 	err := eachStripe(ctx, p, len(s.Roots.Stripes), func(stripe int) error {
-		return m.markStripe(ctx, p, stripe, s.Roots.Stripes[stripe])
+		return m.markStripe(ctx, p, stripe, s)
 	})
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (m *Marked) markMetadata(p *pmem.Pool, word uint64) error {
 
 // markStripe marks the tree of one stripe of the working root, in which every
 // block has exactly one reference.
-func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, root uint64) error {
+func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *Start) error {
 	once := func(object string, off uint64, sizeBytes int) error {
 		fresh, err := m.Marks.Mark(off, sizeBytes)
 		if err == nil && !fresh {
@@ -96,13 +96,14 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, root 
 		return wrapMark(p, object, off, err)
 	}
 	count := uint64(0)
+	late := undrained{pool: p, none: s.Decision.Clean || !p.Flushes()}
 	w := walk{pool: p, stripe: stripe,
 		directory: func(at uint64, depth uint) error {
-			p.Persist(pmem.Range{Offset: at, Bytes: layout.DirectoryBytes(depth)})
+			late.directory(at, depth)
 			return once("directory", at, layout.DirectoryBytes(depth))
 		},
 		segment: func(at uint64, h layout.SegmentHeader) (bool, error) {
-			p.PersistWord(at + layout.SegmentNext)
+			late.link(at + layout.SegmentNext)
 			return true, errors.Join(ctx.Err(), once("segment", at, p.Geometry().SegmentBytes))
 		},
 		pending: func(at uint64) { p.PersistWord(at) },
@@ -111,9 +112,53 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, root 
 			return once("record", layout.SlotRecord(word), 1)
 		},
 	}
-	err := w.stripeRoot(root)
+	err := w.stripeRoot(s.Roots.Stripes[stripe])
+	late.persist()
 	m.Counts[stripe] = count
 	return err
+}
+
+// undrained collects words of a tree's structure that a kill may have left stored
+// but not drained. One drain for many is enough: it only has to come before the
+// sweep.
+type undrained struct {
+	pool   *pmem.Pool
+	none   bool // there are none to expect
+	ranges []pmem.Range
+}
+
+const maxUndrained = 4096 // bounds the memory, however large the table
+
+// directory adds a directory's words. The only word of one of depth 0 is never
+// stored in place: its directory is copied whenever its segment is.
+func (u *undrained) directory(at uint64, depth uint) {
+	if depth > 0 {
+		u.add(pmem.Range{Offset: at + layout.DirectoryHeaderBytes, Bytes: layout.WordBytes << depth})
+	}
+}
+
+// link adds the link to an overflow segment. The word of one that leads nowhere has
+// never led anywhere else.
+func (u *undrained) link(at uint64) {
+	if next, _ := layout.DecodeSegmentLink(u.pool.Load(at)); next != 0 {
+		u.add(pmem.Range{Offset: at, Bytes: layout.WordBytes})
+	}
+}
+
+func (u *undrained) add(r pmem.Range) {
+	if u.none {
+		return
+	}
+	if u.ranges = append(u.ranges, r); len(u.ranges) >= maxUndrained {
+		u.persist()
+	}
+}
+
+func (u *undrained) persist() {
+	if len(u.ranges) > 0 {
+		u.pool.Persist(u.ranges...)
+		u.ranges = u.ranges[:0]
+	}
 }
 
 // markSlot marks what only a protected superblock slot reaches. A segment that is

@@ -120,14 +120,15 @@ func (t *Table) merge(s *stripe, k *kit, left, right *place, words []uint64, dep
 	merged := h
 	merged.Birth, merged.Depth, merged.TagShift, merged.Prefix = t.epoch.Load(), h.Depth-1, shift, h.Prefix>>1
 	merged.Reach = t.reach(s.index, merged.Depth, merged.Prefix)
-	segment := whole.write(merged, k)
+	built := whole.write(merged, k)
+	segment := built[0].Offset
 	for i := range words {
 		if words[i] == layout.DirectoryWord(0, merged.Depth, 0) {
 			words[i] = layout.DirectoryWord(segment, merged.Depth, shift)
 		}
 	}
 	leftBirth, rightBirth := t.birthOf(left.near[0]), t.birthOf(right.near[0])
-	t.replaceDirectory(s, k, left, depth, words)
+	t.replaceDirectory(s, k, left, depth, words, built...)
 	t.retire(s, left.near[0], leftBirth, t.geometry.SegmentBytes)
 	t.retire(s, right.near[0], rightBirth, t.geometry.SegmentBytes)
 	t.noteBorn(s, segment, t.geometry.SegmentBytes)

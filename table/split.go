@@ -13,7 +13,7 @@ import (
 // taken anew from the hashes.
 //
 //  1. the halves are built in ordinary memory, copied to fresh blocks, and made
-//     durable with a directory that refers to them.
+//     durable with a directory that refers to them, by one drain.
 //  2. the stripe root is swapped, and made durable.
 //  3. the old segments and the old directory are retired.
 
@@ -49,12 +49,14 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 		return need{}, err
 	}
 	var segments [2]uint64
+	var built []pmem.Range
 	for side := range halves {
 		child := h
 		child.Birth, child.Depth, child.TagShift = t.epoch.Load(), h.Depth+1, shift
 		child.Prefix = h.Prefix<<1 | uint64(side)
 		child.Reach = t.reach(s.index, child.Depth, child.Prefix)
-		segments[side] = halves[side].write(child, k)
+		built = append(built, halves[side].write(child, k)...)
+		segments[side] = built[len(built)-1].Offset
 	}
 	words := t.directoryWords(at, n.depth)
 	span := uint64(1) << (n.depth - h.Depth)
@@ -63,7 +65,7 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 		side := i >> (n.depth - h.Depth - 1) & 1
 		words[base+i] = layout.DirectoryWord(segments[side], h.Depth+1, shift)
 	}
-	t.replaceDirectory(s, k, at, n.depth, words)
+	t.replaceDirectory(s, k, at, n.depth, words, built...)
 	for _, old := range chain {
 		t.retire(s, old, t.birthOf(old), t.geometry.SegmentBytes)
 	}
@@ -172,9 +174,9 @@ func (h *half) put(word uint64, home int) {
 	h.built = append(h.built, b)
 }
 
-// write copies the half into blocks of the kit, makes them durable, and returns
-// the first.
-func (h *half) write(header layout.SegmentHeader, k *kit) uint64 {
+// write copies the half into blocks of the kit, and returns what is to be made
+// durable, the first segment last.
+func (h *half) write(header layout.SegmentHeader, k *kit) (ranges []pmem.Range) {
 	t := h.table
 	next := uint64(0)
 	for i := len(h.built) - 1; i >= 0; i-- {
@@ -183,8 +185,8 @@ func (h *half) write(header layout.SegmentHeader, k *kit) uint64 {
 		b.header(header, segment)
 		b.setWord(layout.SegmentNext, layout.SegmentLink(next))
 		t.pool.Copy(segment, b.buf)
-		t.pool.Persist(pmem.Range{Offset: segment, Bytes: len(b.buf)})
+		ranges = append(ranges, pmem.Range{Offset: segment, Bytes: len(b.buf)})
 		next = segment
 	}
-	return next
+	return ranges
 }

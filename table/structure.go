@@ -199,11 +199,12 @@ func (t *Table) redirect(s *stripe, k *kit, at *place, word uint64) {
 	t.replaceDirectory(s, k, at, at.depth, words)
 }
 
-// replaceDirectory commits a new directory of the given depth.
-func (t *Table) replaceDirectory(s *stripe, k *kit, at *place, depth uint, words []uint64) {
+// replaceDirectory commits a new directory of the given depth. What it refers to is
+// durable, or is built, which is made so with it.
+func (t *Table) replaceDirectory(s *stripe, k *kit, at *place, depth uint, words []uint64, built ...pmem.Range) {
 	dir, birth := k.takeDirectory(), t.birthOf(at.directory)
 	t.writeDirectory(s, dir, depth, words)
-	t.pool.Persist(pmem.Range{Offset: dir, Bytes: layout.DirectoryBytes(depth)})
+	t.pool.Persist(append(built, pmem.Range{Offset: dir, Bytes: layout.DirectoryBytes(depth)})...)
 	t.noteBorn(s, dir, layout.DirectoryBytes(depth))
 	t.commitRoot(s, dir, depth)
 	t.retire(s, at.directory, birth, layout.DirectoryBytes(at.depth))
