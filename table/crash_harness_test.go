@@ -130,6 +130,8 @@ type crashOp struct {
 	key   []byte
 	value []byte
 	other []byte // the second key of a batch and of PutMany
+	waits bool   // for the background work that it begins
+	aside bool   // by another goroutine, whose drains say nothing about this one's
 }
 
 func (o crashOp) String() string {
@@ -195,8 +197,14 @@ func (c *crashTable) open() error {
 	if err := c.openPool(p); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
+	first := c.tab.Epoch()
 	<-p.Swept()
 	c.tab.Len() // waits for the count
+	// What is found is frozen while it is marked, which holds only of what was born
+	// before the session.
+	if newest, err := c.tab.NewestBirth(); err != nil || newest >= first {
+		return fmt.Errorf("an object was born in epoch %d, the session began in %d: %w", newest, first, err)
+	}
 	if s := c.tab.Stats(); s.Damage != "" {
 		return errors.New("recovery found damage: " + s.Damage)
 	}
@@ -209,6 +217,12 @@ func (c *crashTable) openPool(p *pmem.Pool) (err error) {
 }
 
 func (c *crashTable) do(o crashOp, now crashContent) error {
+	if o.aside {
+		o.aside = false
+		done := make(chan error)
+		go func() { done <- c.do(o, now) }()
+		return <-done
+	}
 	var err error
 	switch o.kind {
 	case crashPut:
@@ -227,7 +241,9 @@ func (c *crashTable) do(o crashOp, now crashContent) error {
 			err = errors.New("compare and swap with a wrong value")
 		}
 	case crashClear:
-		err = c.tab.Clear()
+		if err = c.tab.Clear(); o.waits {
+			c.tab.WaitCleared()
+		}
 	case crashSync:
 		err = c.tab.Sync()
 	case crashCut:
@@ -324,9 +340,10 @@ type crashOracle struct {
 	extra  [][]byte       // keys that are not in the crashProgram
 	bench  *crashBench
 	judged int
-	light  bool             // leaves most of the use after recovery out
-	first  crashContent     // of the last crash that was not inside recovery
-	second *crashSecondLife // of a process that went on after a kill
+	// useEvery: the table is used after so many of the recoveries; 0 for all.
+	useEvery uint64
+	first    crashContent     // of the last crash that was not inside recovery
+	second   *crashSecondLife // of a process that went on after a kill
 }
 
 // newCrashOracle is the oracle of a program of operations that are numbered from 0.
@@ -427,17 +444,18 @@ func (o *crashOracle) Judge(c *crashtest.Crash) error {
 	if err := o.checkSpace(t.tab); err != nil {
 		return err
 	}
-	if o.light && c.Key()%4 != 0 {
+	if c.Key()%max(o.useEvery, 1) != 0 {
 		return nil
 	}
-	if have, err = o.use(&t, have, c.Key()%8 == 0); err != nil {
+	turn := c.Key() / max(o.useEvery, 1)
+	if have, err = o.use(&t, have, turn%8 == 0); err != nil {
 		return fmt.Errorf("use after recovery: %w", err)
 	}
-	if c.Key()%8 != 1 {
+	if turn%8 != 1 {
 		return nil
 	}
 	alive = false
-	return o.reopen(&t, have, c.Key()%16 == 1)
+	return o.reopen(&t, have, turn%16 == 1)
 }
 
 // crashOracleHook: the oracle's own stores need no hook, except where persistent

@@ -128,7 +128,7 @@ func crashReaderTrace(t *testing.T, s crashSetup, value []byte, scan bool) mutan
 	p := crashProgram{setup: s, start: crashAfter(start), ops: []crashOp{o}}
 	oracle := crashReaderOracle{newCrashOracle(p, k.extra[:30], &crashBench{}), crashAfter(start).after(o)}
 	suite := crashtest.Suite{Model: s.model, Oracle: oracle}
-	return mutantTrace{s.name + "/reader", trace, suite}
+	return mutantTrace{name: s.name + "/reader", trace: trace, suite: suite}
 }
 
 // TestReaderMakesDurableWhatItAnswers: a Get that meets a value which its writer
@@ -147,7 +147,7 @@ func TestReaderMakesDurableWhatItAnswers(t *testing.T) {
 			killed := false
 			for _, m := range w.trace.From(read).Mutants() {
 				if m.Event == drain {
-					_, err := w.suite.Crash(m.Trace)
+					_, err := w.suite.Crash(m.Trace())
 					killed = err != nil
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestCrashInsideRecovery(t *testing.T) {
 				for _, ops := range crashRecoveryPrograms(k) {
 					p := crashProgram{setup: s, start: crashAfter(startOps), ops: ops}
 					oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: s.reboots})
-					oracle.light = true
+					oracle.useEvery = 4
 					suite := crashtest.Suite{
 						Image: image, Workload: p, Oracle: oracle, Model: s.model,
 						Recovery:  crashRecoverTable{s, k.extra[0]},
@@ -118,6 +119,8 @@ type crashSecondLife struct {
 	keys  [][]byte
 	blind bool // it does not read
 	saw   crashContent
+
+	perSet map[[2]bool][]crashContent // allowedOfMany, remembered
 }
 
 func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
@@ -153,8 +156,7 @@ func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
 		// Records as large as segments: they take the free blocks of both before any
 		// structure is touched.
 		t.Begin(crashWritten)
-		values := [][]byte{l.value(), l.value(), l.value()}
-		err := c.tab.PutMany(l.keys, values[:len(l.keys)])
+		err := c.tab.PutMany(l.keys, slices.Repeat([][]byte{l.value()}, len(l.keys)))
 		t.Ack(crashWritten)
 		return err
 	}
@@ -191,22 +193,11 @@ func (l *crashSecondLife) allowedAfter(c *crashtest.Crash, first []crashContent)
 	if puts == 0 && (!read || l.setup.media != pmem.DAX) {
 		allowed = append(allowed, first...)
 	}
+	if l.blind {
+		return append(allowed, l.allowedOfMany(puts > 0, began > 0)...)
+	}
 	now := maps.Clone(l.saw)
 	put := func(i int) { now = now.after(crashOp{kind: crashPut, key: l.keys[i], value: l.value()}) }
-	if l.blind {
-		for set := range 1 << len(l.keys) { // PutMany: each by itself
-			now = maps.Clone(l.saw)
-			for i := range l.keys {
-				if set>>i&1 != 0 {
-					put(i)
-				}
-			}
-			if whole := set == 1<<len(l.keys)-1; whole && began > 0 || set == 0 && puts == 0 || !whole && began > puts {
-				allowed = append(allowed, now)
-			}
-		}
-		return allowed
-	}
 	for i := 0; i <= began; i++ {
 		if i > 0 {
 			put(i - 1)
@@ -215,6 +206,32 @@ func (l *crashSecondLife) allowedAfter(c *crashtest.Crash, first []crashContent)
 			allowed = append(allowed, now)
 		}
 	}
+	return allowed
+}
+
+// allowedOfMany are the contents after a PutMany, each of whose keys is there or not
+// until it is acknowledged.
+func (l *crashSecondLife) allowedOfMany(acked, began bool) (allowed []crashContent) {
+	if known, ok := l.perSet[[2]bool{acked, began}]; ok {
+		return known
+	}
+	all := 1<<len(l.keys) - 1
+	for set := range all + 1 {
+		if set > 0 && !began || set < all && acked {
+			continue
+		}
+		now := maps.Clone(l.saw)
+		for i, key := range l.keys {
+			if set>>i&1 != 0 {
+				now[string(key)] = string(l.value())
+			}
+		}
+		allowed = append(allowed, now)
+	}
+	if l.perSet == nil {
+		l.perSet = map[[2]bool][]crashContent{}
+	}
+	l.perSet[[2]bool{acked, began}] = allowed
 	return allowed
 }
 
@@ -256,7 +273,7 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 	}
 	trace := tracer.Trace()
 	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: p.setup.reboots})
-	oracle.light = true
+	oracle.useEvery = 4
 	oracle.known = append(oracle.known, k.b)
 	last := len(p.ops) - 1
 	from, to := trace.Find(0, crashtest.Begin, last), trace.Find(0, crashtest.Ack, last)

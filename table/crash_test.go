@@ -53,6 +53,32 @@ func addCrashFigures(f crashtest.Figures, busy time.Duration) {
 	crashTotal.busy += busy
 }
 
+// TestOpenAlone measures open and recovery without the rest of the oracle.
+func TestOpenAlone(t *testing.T) {
+	if os.Getenv("PMEMTABLE_CRASH") == "" {
+		t.Skip("make crash runs it")
+	}
+	k, s := theCrashWorld(), crashX86
+	ops := crashStarts[1].ops(k)
+	p := crashProgram{setup: s, start: crashAfter(ops), ops: crashRecoveryPrograms(k)[3]}
+	tracer := crashtest.NewTracer(crashImageAfter(s, crashEmptyImage(s, 1), ops))
+	_, err := p.Run(tracer)
+	require.NoError(t, err)
+	bench, busy := &crashBench{}, time.Duration(0)
+	figures, err := tracer.Trace().Crashes(s.model, crashtest.Bound{Images: 500, Pairs: 100}, nil, func(c *crashtest.Crash) error {
+		table := crashTable{setup: s, heap: bench.load(c.Image), hook: crashOracleHook()}
+		began := time.Now()
+		err := table.open()
+		busy += time.Since(began)
+		if err == nil {
+			table.tab.Die()
+		}
+		return err
+	})
+	require.NoError(t, err)
+	fmt.Printf("crash suite: %.0f images per second and core for open and recovery alone\n", float64(figures.Images)/busy.Seconds())
+}
+
 // TestMain prints the figures of the crash suite when PMEMTABLE_CRASH asks for them.
 func TestMain(m *testing.M) {
 	code := m.Run()

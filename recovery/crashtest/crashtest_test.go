@@ -226,7 +226,7 @@ func TestMutantsOfACounterAreKilled(t *testing.T) {
 	mutants := tracer.Trace().Mutants()
 	require.Len(t, mutants, 3*(2+2+2)+3)
 	for _, mutant := range mutants {
-		_, err := suite.Crash(mutant.Trace)
+		_, err := suite.Crash(mutant.Trace())
 		var v *crashtest.Violation
 		require.ErrorAs(t, err, &v, "%v", mutant)
 	}

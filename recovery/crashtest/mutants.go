@@ -10,11 +10,28 @@ type Mutant struct {
 	Event int    // that was changed
 	Site  string // who asked for it
 	What  string // was done to it
-	Trace *Trace
+
+	trace *Trace
+	to    Event // what the event became
+	moved int   // where it went, Event if it stayed
 }
 
 // String says it in a line.
 func (m Mutant) String() string { return fmt.Sprintf("%s: %s (event %d)", m.Site, m.What, m.Event) }
+
+// Trace makes the trace with the mistake. It begins where the mistake does: crashes
+// before it leave what they leave without it. It takes time and memory in
+// proportion to the log.
+func (m Mutant) Trace() *Trace {
+	c := m.trace.From(max(m.trace.from, m.moved))
+	c.Events = slices.Clone(m.trace.Events)
+	if m.moved != m.Event {
+		c.Events = slices.Insert(slices.Delete(c.Events, m.Event, m.Event+1), m.moved, m.to)
+	} else {
+		c.Events[m.Event] = m.to
+	}
+	return c
+}
 
 // Mutants returns the trace with each mistake in turn, in the part after From: a
 // write-back dropped, its range shorter by a line at either end or shifted by one, a
@@ -29,7 +46,7 @@ func (t *Trace) Mutants() []Mutant {
 	for i := t.from; i < len(t.Events); i++ {
 		e := t.Events[i]
 		add := func(what string, to Event) {
-			out = append(out, t.mutant(i, what, to))
+			out = append(out, Mutant{i, e.Site, what, t, to, i})
 		}
 		nothing := Event{Kind: WriteBack, Goroutine: e.Goroutine, Off: e.Off, Site: e.Site}
 		switch e.Kind {
@@ -59,25 +76,19 @@ func (t *Trace) Mutants() []Mutant {
 				add("sync dropped", to)
 			}
 		case Store:
-			if m, ok := t.hoisted(i); ok {
-				out = append(out, m)
+			if to, ok := t.hoisted(i); ok {
+				out = append(out, Mutant{i, e.Site, "store before the drain that it follows", t, e, to})
 			}
 		}
 	}
 	return out
 }
 
-func (t *Trace) mutant(i int, what string, to Event) Mutant {
-	c := *t
-	c.Events = slices.Clone(t.Events)
-	c.Events[i] = to
-	return Mutant{i, t.Events[i].Site, what, &c}
-}
-
-// hoisted moves a store before the write-backs and the drain that it follows.
-func (t *Trace) hoisted(i int) (Mutant, bool) {
+// hoisted finds where a store goes that moves before the write-backs and the drain
+// that it follows.
+func (t *Trace) hoisted(i int) (to int, ok bool) {
 	g := t.Events[i].Goroutine
-	to := i
+	to = i
 	for to > t.from {
 		e := &t.Events[to-1]
 		if e.Goroutine == g && e.Kind != WriteBack && e.Kind != Drain {
@@ -85,11 +96,6 @@ func (t *Trace) hoisted(i int) (Mutant, bool) {
 		}
 		to--
 	}
-	if t.Find(to, Drain, 0) < 0 || t.Find(to, Drain, 0) > i {
-		return Mutant{}, false
-	}
-	c := *t
-	c.Events = slices.Clone(t.Events)
-	c.Events = slices.Insert(slices.Delete(c.Events, i, i+1), to, t.Events[i])
-	return Mutant{i, t.Events[i].Site, "store before the drain that it follows", &c}, true
+	drain := t.Find(to, Drain, 0)
+	return to, drain >= 0 && drain <= i
 }
