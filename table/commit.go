@@ -88,7 +88,7 @@ func (t *Table) cut(commits bool) frozen {
 // keeps the locks that it has for a moment only, and then waits without them. It
 // returns when the try began by which it got all, and how long any before it took.
 func (t *Table) lockForCut() (began time.Time, tried time.Duration) {
-	for range 16 {
+	for range 128 {
 		began = time.Now()
 		busy := t.tryLockAll(began)
 		if busy == nil {
@@ -107,7 +107,7 @@ func (t *Table) lockForCut() (began time.Time, tried time.Duration) {
 // tryLockAll locks all stripes, or none and returns the one that was locked for
 // longer than a writer takes that nothing stops.
 func (t *Table) tryLockAll(began time.Time) (busy *stripe) {
-	const patience = 20 * time.Microsecond
+	const patience = 4 * time.Microsecond
 	for i := range t.stripes {
 		s := &t.stripes[i]
 		for !s.mu.TryLock() {
