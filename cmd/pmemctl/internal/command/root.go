@@ -83,7 +83,7 @@ read-only: they create and change nothing.`,
 	root.AddCommand(
 		a.newCreate(), a.newImport(), a.newExport(),
 		a.newGet(), a.newPut(), a.newDelete(), a.newScan(), a.newCount(),
-		a.newInfo(), a.newStats(), a.newCheck(),
+		a.newInfo(), a.newStats(), a.newCheck(), a.newRepair(),
 		a.newDemo(), a.newDemoWriter(),
 	)
 	return root

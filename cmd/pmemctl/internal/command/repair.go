@@ -1,0 +1,109 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"pmemtable/recovery"
+	"pmemtable/table"
+)
+
+// repairDocument is what repair --json prints.
+type repairDocument struct {
+	SchemaVersion int               `json:"schema_version"`
+	File          string            `json:"file"`
+	NewFile       string            `json:"new_file"`
+	Complete      bool              `json:"complete"`
+	Root          string            `json:"root"`
+	Entries       int64             `json:"entries"`
+	Reached       int64             `json:"reached"`
+	Scanned       int64             `json:"scanned"`
+	Older         int64             `json:"older"`
+	Ambiguous     int64             `json:"ambiguous"`
+	Stale         int64             `json:"stale"`
+	Metadata      bool              `json:"metadata"`
+	Problems      []problemDocument `json:"problems"`
+	Dropped       int64             `json:"problems_not_listed"`
+}
+
+func (a *App) newRepair() *cobra.Command {
+	var asJSON, reachable, everything bool
+	cmd := &cobra.Command{
+		Use:   "repair [flags] FILE NEWFILE",
+		Short: "Salvage what is intact of a damaged file into a new one",
+		Long: `Salvage every intact entry of a damaged file into a new file, and say what was
+damaged and where. FILE is not changed. NEWFILE must not exist, and appears only
+when all of it is there.
+
+Where damage cut entries off, their records are looked for in the whole file; of
+several of one key the newest counts, and there an entry that was deleted or
+overwritten may come back. Where all is intact nothing does. If anything was
+damaged, the exit code is 3 although NEWFILE is there.`,
+		Example: `  pmemctl repair debs.pmt salvaged.pmt
+  pmemctl repair --reachable debs.pmt salvaged.pmt   nothing deleted comes back`,
+		Args: arguments(2, 2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var o table.RepairOptions
+			switch {
+			case reachable && everything:
+				return usagef("--reachable and --everything exclude each other")
+			case reachable:
+				o.Reach = recovery.ReachableOnly
+			case everything:
+				o.Reach = recovery.Everything
+			}
+			report, err := table.Repair(args[0], args[1], o)
+			if err != nil {
+				return err
+			}
+			out := a.stdout(false)
+			if asJSON {
+				err = out.document(newRepairDocument(args, report))
+			} else {
+				printRepair(out, args, report)
+				err = out.Flush()
+			}
+			if n := len(report.Problems) + report.Dropped; n > 0 && err == nil {
+				return &codedError{ExitCorrupt, fmt.Errorf("%s found; what is intact is in the new file", plural(n, "problem"))}
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
+	cmd.Flags().BoolVar(&reachable, "reachable", false, "keep only what the root reaches")
+	cmd.Flags().BoolVar(&everything, "everything", false, "look for records everywhere, even if no damage shows")
+	return cmd
+}
+
+func newRepairDocument(files []string, r table.RepairReport) repairDocument {
+	d := repairDocument{
+		SchemaVersion: schemaVersion, File: files[0], NewFile: files[1], Complete: r.Complete, Root: r.Root,
+		Entries: int64(r.Entries), Reached: int64(r.Reached), Scanned: int64(r.Scanned), Older: int64(r.Older),
+		Ambiguous: int64(r.Ambiguous), Stale: int64(r.Stale), Metadata: r.Metadata,
+		Problems: []problemDocument{}, Dropped: int64(r.Dropped),
+	}
+	for _, p := range r.Problems {
+		d.Problems = append(d.Problems, problemDocument{p.Where, p.Offset, p.What})
+	}
+	return d
+}
+
+func printRepair(out *output, files []string, r table.RepairReport) {
+	out.line("repaired", "%s into %s", files[0], files[1])
+	out.line("root", "%s", r.Root)
+	out.line("entries", "%s; keys %s, values %s", countText(r.Entries), bytesText(r.KeyBytes), bytesText(r.ValueBytes))
+	out.line("found", "%s by the root, %s without it", countText(r.Reached), countText(r.Scanned))
+	if r.Older > 0 {
+		out.line("left", "%s of keys that have a newer record, %s of which might be the newer one",
+			plural(r.Older, "record"), countText(r.Ambiguous))
+	}
+	for _, p := range r.Problems {
+		out.line("PROBLEM", "%s", p)
+	}
+	if r.Complete {
+		out.line("result", "nothing was damaged")
+		return
+	}
+	out.line("result", "%s, the first %s listed", plural(len(r.Problems)+r.Dropped, "problem"), countText(len(r.Problems)))
+}
