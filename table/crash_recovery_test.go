@@ -355,7 +355,7 @@ func TestFlushesPerOperation(t *testing.T) {
 	trace := tracer.Trace()
 	for op, want := range map[int][2]int{ // write-backs, drains
 		1: {2, 2}, 2: {2, 2}, 3: {1, 1}, 4: {0, 0}, 5: {1, 1}, 6: {2, 2},
-		8: {2, 2}, 14: {3, 3}, 15: {2, 2},
+		8: {2, 2}, 14: {3, 3}, 15: {2, 2}, 16: {7, 5},
 	} {
 		got := trace.Count(op)
 		require.Equal(t, want, [2]int{got.WriteBacks, got.Drains}, "%d: %v", op, ops[op])
