@@ -347,12 +347,23 @@ type Record struct {
 // ReadRecord reads and verifies the record at offset off, which nobody may be
 // reusing: it lies in a frozen tree, is pinned, or its stripe is locked.
 func ReadRecord(p *pmem.Pool, off uint64) (Record, error) {
-	head := p.Bytes(off, layout.MaxRecordHeaderBytes)
+	return readRecord(p, off, p.Bytes)
+}
+
+// RecordDamage says what is wrong with the record at offset off, nil if nothing is,
+// for a caller that has nothing but the offset: it may be changing.
+func RecordDamage(p *pmem.Pool, off uint64) error {
+	_, err := readRecord(p, off, p.Speculative)
+	return err
+}
+
+func readRecord(p *pmem.Pool, off uint64, bytes func(off uint64, n int) []byte) (Record, error) {
+	head := bytes(off, layout.MaxRecordHeaderBytes)
 	if head == nil || off < p.Regions().Arena {
 		return Record{}, p.Corrupt("record", off, "it lies outside the file")
 	}
 	shape := layout.DecodeRecord(head)
-	b := p.Bytes(off, shape.Size())
+	b := bytes(off, shape.Size())
 	if shape.ValueSize > layout.MaxValueBytes || b == nil {
 		return Record{}, p.Corrupt("record", off, "its size of %d bytes runs over the end of the file", shape.Size())
 	}

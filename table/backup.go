@@ -146,7 +146,11 @@ func (t *Table) load(r io.Reader) error {
 	defer runtime.KeepAlive(t)
 	f := frameReader{r: bufio.NewReaderSize(r, 64<<10)}
 	var magic [8]byte
-	if _, err := io.ReadFull(f.r, magic[:]); err != nil || magic != backupMagic {
+	_, err := io.ReadFull(f.r, magic[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	if err != nil || magic != backupMagic {
 		return fmt.Errorf("%w: it does not begin as one", ErrBadBackup)
 	}
 	count := uint64(0)

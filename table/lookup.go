@@ -40,7 +40,7 @@ func damage(object string, at uint64) found { return found{outcome: damaged, obj
 // err reports damage, once the lookup is known to have read what was there.
 func (t *Table) damageError(f *found) error {
 	if f.object == "record" {
-		if _, err := recovery.ReadRecord(t.pool, f.at); err != nil {
+		if err := recovery.RecordDamage(t.pool, f.at); err != nil {
 			return err
 		}
 	}
