@@ -54,6 +54,9 @@ func (a *allocator) compactable() int {
 		}
 		need := runs
 		for class, n := range moved {
+			if n > 0 {
+				n += a.cachedBlocks(class)
+			}
 			if over := n - freeBlocks[class]; over > 0 {
 				need += (over + a.blocksOf(class) - 1) / a.blocksOf(class)
 			}
@@ -64,6 +67,13 @@ func (a *allocator) compactable() int {
 		limit = i
 	}
 	return limit
+}
+
+// cachedBlocks is how many blocks of a class may lie in shards while a compaction
+// needs one in another. Without room for them its last blocks would go to a chunk
+// at the end of the file, and hold it there.
+func (a *allocator) cachedBlocks(class int) int {
+	return min(len(a.shards), a.p.geometry.Stripes) * (shardBatch(a.classes.Sizes[class]) - 1)
 }
 
 // copyCushionChunks is room for the directories that a compaction copies.
