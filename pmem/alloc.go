@@ -71,9 +71,10 @@ type chunk struct {
 }
 
 type allocator struct {
-	p       *Pool
-	classes *layout.Classes
-	shards  []shard
+	p            *Pool
+	classes      *layout.Classes
+	segmentClass int
+	shards       []shard
 
 	mu        sync.Mutex
 	chunks    []chunk
@@ -106,6 +107,7 @@ func newAllocator(p *Pool, chunks int) *allocator {
 		swept:   make(chan struct{}),
 		ahead:   make(chan struct{}, 1),
 	}
+	a.segmentClass, _ = a.classes.Of(p.geometry.SegmentBytes)
 	a.partial = make([][]int32, len(a.classes.Sizes))
 	a.shards = newShards(len(a.classes.Sizes))
 	for range chunks {
@@ -182,10 +184,13 @@ func (a *allocator) larger(class int) (uint64, bool) {
 func (a *allocator) take(class int, out []uint64, urgency Urgency) ([]uint64, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.nfree < reserveChunks {
+		out = out[:1] // what lies in a shard, no other stripe finds
+	}
 	n := 0
 	for n < len(out) {
 		i := a.partialChunk(class)
-		if i < 0 {
+		if i < 0 || a.spared(class, urgency) {
 			if n > 0 {
 				break
 			}
@@ -193,7 +198,7 @@ func (a *allocator) take(class int, out []uint64, urgency Urgency) ([]uint64, er
 			if i, err = a.freshChunks(1, a.classes.Sizes[class], urgency); err != nil {
 				return nil, err
 			}
-			if a.partialChunk(class) < 0 {
+			if a.partialChunk(class) < 0 || a.spared(class, urgency) {
 				a.describe(i, layout.Descriptor{Kind: layout.ChunkSmall, Class: class})
 				a.openChunk(i, class)
 			} else {
@@ -204,6 +209,28 @@ func (a *allocator) take(class int, out []uint64, urgency Urgency) ([]uint64, er
 		n += a.takeFrom(i, out[n:])
 	}
 	return out[:n], nil
+}
+
+// spareSegments are kept, of the segments' class, while the reserve is short: what
+// came of the reserve for the copy that a delete makes is free again after the next
+// commit, and must not go to those that fill the medium up.
+var spareSegments = [...]int{Usual: 16, Passing: 8, Urgent: 0}
+
+// spared tells whether the free blocks of a class are kept from a request.
+func (a *allocator) spared(class int, urgency Urgency) bool {
+	if a.nfree >= reserveChunks || class != a.segmentClass {
+		return false
+	}
+	free := 0
+	for _, i := range a.partial[class] {
+		if int(i) < len(a.chunks) && a.chunks[i].state == chunkSmall && int(a.chunks[i].class) == class {
+			free += int(a.chunks[i].nfree)
+		}
+		if free > spareSegments[urgency] {
+			return false
+		}
+	}
+	return true
 }
 
 // takeFrom moves free blocks of chunk i to out.

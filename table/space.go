@@ -1,6 +1,7 @@
 package table
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -271,14 +272,24 @@ func (t *Table) unpack(k *kit) {
 	}
 }
 
-// alloc takes a block; before it gives up it makes room once.
-func (t *Table) alloc(sizeBytes, stripe int, urgency pmem.Urgency) (uint64, error) {
-	off, err := t.pool.Alloc(sizeBytes, stripe, urgency)
-	if err == nil {
-		return off, nil
+// urgentTries is how often a request that makes room itself, like a delete's, has
+// room made before it gives up: other callers may take what became free first.
+const urgentTries = 16
+
+// alloc takes a block; before it gives up it makes room, once if nothing depends on
+// the request.
+func (t *Table) alloc(sizeBytes, stripe int, urgency pmem.Urgency) (off uint64, err error) {
+	tries := 1
+	if urgency == pmem.Urgent {
+		tries = urgentTries
 	}
-	t.makeRoom()
-	return t.pool.Alloc(sizeBytes, stripe, urgency)
+	for try := 0; ; try++ {
+		off, err = t.pool.Alloc(sizeBytes, stripe, urgency)
+		if err == nil || try == tries || try > 0 && !errors.Is(err, ErrFull) {
+			return off, err
+		}
+		t.makeRoom()
+	}
 }
 
 func (t *Table) collectLocked(s *stripe) {
