@@ -213,8 +213,8 @@ func (a *allocator) take(class int, out []uint64, urgency Urgency) ([]uint64, er
 
 // spareSegments are kept, of the segments' class, while the reserve is short: what
 // came of the reserve for the copy that a delete makes is free again after the next
-// commit, and must not go to those that fill the medium up.
-var spareSegments = [...]int{Usual: 16, Passing: 8, Urgent: 0}
+// commit, and must not go to splits, which fill the medium up.
+var spareSegments = [...]int{Usual: 8, Passing: 0, Urgent: 0}
 
 // spared tells whether the free blocks of a class are kept from a request.
 func (a *allocator) spared(class int, urgency Urgency) bool {

@@ -16,6 +16,9 @@ import (
 // that has nothing to do with the pool is swallowed.
 
 func TestGuardMakesAnErrorOfAFault(t *testing.T) {
+	if os.Getenv("PMEMTABLE_TEST_EXEC") != "" {
+		t.Skip("an emulator tells no address of a bus error")
+	}
 	path := filepath.Join(t.TempDir(), "p")
 	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, MaxSizeBytes: 1 << 20})
 	require.NoError(t, err)

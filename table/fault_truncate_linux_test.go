@@ -67,7 +67,16 @@ func everyCallOn(tab *table.Table, snap *table.Snapshot) map[string]error {
 	return errs
 }
 
+// needFaultAddress skips a test where a bus error comes without its address, as
+// QEMU's user mode passes it on: then nobody can tell whose memory it was.
+func needFaultAddress(t *testing.T) {
+	if os.Getenv("PMEMTABLE_TEST_EXEC") != "" {
+		t.Skip("an emulator tells no address of a bus error")
+	}
+}
+
 func TestFileCutOffWhileOpen(t *testing.T) {
+	needFaultAddress(t)
 	for _, media := range []pmem.Media{pmem.PageCache, pmem.Tmpfs} {
 		for _, durability := range []table.Durability{table.OnSync, table.Always} {
 			for _, left := range []int64{0, 4096, 12288, 16384, 30000, 57344} {
@@ -115,6 +124,7 @@ func testCutOff(t *testing.T, media pmem.Media, durability table.Durability, lef
 
 // TestFileCutOffWhileReading is a reader's table.
 func TestFileCutOffWhileReading(t *testing.T) {
+	needFaultAddress(t)
 	tab, path := cutTable(t, pmem.PageCache, table.OnSync)
 	require.NoError(t, tab.Close())
 	tab, err := table.Open(path, &table.Options{ReadOnly: true})
