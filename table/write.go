@@ -25,7 +25,8 @@ func (t *Table) PutIfAbsent(key, value []byte) (stored bool, err error) {
 }
 
 // Delete removes key; it is no error if there is none. It returns when that is
-// durable.
+// durable. On a full medium it finds room in a reserve; ErrFull is possible only
+// while other goroutines take what becomes free, and then it may be tried again.
 func (t *Table) Delete(key []byte) error {
 	defer runtime.KeepAlive(t)
 	m := mutation{kind: remove, key: key}
