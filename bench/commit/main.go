@@ -24,11 +24,11 @@ import (
 	"pmemtable/bench/internal/data"
 	"pmemtable/bench/internal/report"
 	"pmemtable/bench/internal/stores"
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 )
 
 func main() {
-	work.ServeIfChild()
+	workload.ServeIfChild()
 	missed, err := run(os.Args[1:], os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "commit:", err)
@@ -142,7 +142,7 @@ func describe(o options, out io.Writer) {
 type contender struct {
 	label   string
 	config  stores.Config
-	child   *work.Child
+	child   *workload.Child
 	samples map[string]report.Sample
 	commits float64 // of a pmemtable since it was opened
 }
@@ -160,7 +160,7 @@ func field(o options, part string, entries int, configs []stores.Config) (all []
 		if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 			return all, err
 		}
-		child, err := work.Start()
+		child, err := workload.Start()
 		if err != nil {
 			return all, err
 		}
@@ -171,7 +171,7 @@ func field(o options, part string, entries int, configs []stores.Config) (all []
 		if err := child.Open(loading); err != nil {
 			return all, fmt.Errorf("%s: %w", c.label, err)
 		}
-		w := work.Work{Kind: work.Load, N: entries, Ops: entries, Shape: o.shape, Limit: time.Nanosecond}
+		w := workload.Work{Kind: workload.Load, N: entries, Ops: entries, Shape: o.shape, Limit: time.Nanosecond}
 		if _, err := child.Run(w); err != nil {
 			return all, fmt.Errorf("%s: %w", c.label, err)
 		}

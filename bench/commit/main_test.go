@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 )
 
 func TestMain(m *testing.M) {
-	work.ServeIfChild() // the test's own executable serves the stores
+	workload.ServeIfChild() // the test's own executable serves the stores
 	os.Exit(m.Run())
 }
 

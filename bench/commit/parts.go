@@ -10,7 +10,7 @@ import (
 
 	"pmemtable/bench/internal/report"
 	"pmemtable/bench/internal/stores"
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 )
 
 // pass lets every contender write once, with the given number of writers. Slow
@@ -18,8 +18,8 @@ import (
 func pass(o options, all []*contender, writers, entries, round int, what string, slow bool) error {
 	for i := range all {
 		c := all[(i+round)%len(all)] // nobody always comes first
-		w := work.Work{
-			Kind: work.Over, N: entries, Shape: o.shape, Slow: slow,
+		w := workload.Work{
+			Kind: workload.Over, N: entries, Shape: o.shape, Slow: slow,
 			Ops: 1<<12 + int(3e6*o.each.Seconds()), Limit: o.each, Goroutines: writers, Seed: uint64(round*100 + writers),
 		}
 		if o.profile != "" && i == 0 && round == 0 && c.config.Name == "pmemtable" {
@@ -189,8 +189,8 @@ func snapshots(o options, out io.Writer) (goals []report.Goal, err error) {
 
 func snapshotRounds(o options, c *contender, writers, entries int) (made int, err error) {
 	for round := range 2 * o.rounds {
-		w := work.Work{
-			Kind: work.Over, N: entries, Shape: o.shape, Ops: 1<<12 + int(9e6*o.each.Seconds()), Limit: 3 * o.each,
+		w := workload.Work{
+			Kind: workload.Over, N: entries, Shape: o.shape, Ops: 1<<12 + int(9e6*o.each.Seconds()), Limit: 3 * o.each,
 			Goroutines: writers, Seed: uint64(round + 1),
 		}
 		what := writersOf(writers) + " without"

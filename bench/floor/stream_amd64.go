@@ -3,8 +3,6 @@
 package floor
 
 import (
-	"unsafe"
-
 	"pmemtable/amd64"
 	"pmemtable/flush"
 	"pmemtable/pmem"
@@ -24,11 +22,7 @@ func (f *Floor) streamed(ops int, x uint64) uint64 {
 		word := f.index + pick(x, f.lines)*lineBytes
 		sum += f.pool.Load(word) // nobody waits for it
 		at := f.nextRecord()
-		v := [1]flush.Entry{{
-			Dst: unsafe.Pointer(unsafe.SliceData(f.pool.Bytes(at, recordBytes))),
-			Src: unsafe.Pointer(&f.source), Len: recordBytes,
-		}}
-		amd64.PersistCLWB(unsafe.Pointer(&v), 1, 1)
+		amd64.StreamCLWB(f.pool.Bytes(at, recordBytes), f.source[:recordBytes])
 		f.pool.Store(word, x)
 		f.pool.Persist(pmem.Range{Offset: word, Bytes: wordBytes})
 	}

@@ -21,13 +21,13 @@ import (
 	"pmemtable/bench/internal/data"
 	"pmemtable/bench/internal/report"
 	"pmemtable/bench/internal/stores"
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 	"pmemtable/flush"
 )
 
 func main() {
-	work.FloorFunc = measureFloor()
-	work.ServeIfChild()
+	workload.FloorFunc = measureFloor()
+	workload.ServeIfChild()
 	missed, err := run(os.Args[1:], os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
@@ -39,9 +39,9 @@ func main() {
 }
 
 // measureFloor keeps the mapping from one round to the next.
-func measureFloor() func(work.FloorWork) (map[string]float64, error) {
+func measureFloor() func(workload.FloorWork) (map[string]float64, error) {
 	var f *floor.Floor
-	return func(w work.FloorWork) (map[string]float64, error) {
+	return func(w workload.FloorWork) (map[string]float64, error) {
 		if f == nil {
 			var err error
 			if f, err = floor.Open(w.Dir, w.Entries); err != nil {
@@ -160,7 +160,7 @@ func describe(o options, out io.Writer) {
 type contender struct {
 	label   string
 	config  stores.Config
-	child   *work.Child
+	child   *workload.Child
 	samples map[string]report.Sample
 }
 
@@ -204,7 +204,7 @@ func (c *contender) fresh() error {
 			return err
 		}
 	} else {
-		child, err := work.Start()
+		child, err := workload.Start()
 		if err != nil {
 			return err
 		}

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 )
 
 func TestMain(m *testing.M) {
-	work.FloorFunc = measureFloor()
-	work.ServeIfChild() // the test's own executable serves the stores
+	workload.FloorFunc = measureFloor()
+	workload.ServeIfChild() // the test's own executable serves the stores
 	os.Exit(m.Run())
 }
 

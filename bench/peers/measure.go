@@ -7,22 +7,22 @@ import (
 	"strings"
 
 	"pmemtable/bench/internal/report"
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 )
 
 // run of the program: who took part, and what the floor is.
 type results struct {
 	o         options
 	all       []*contender
-	floorWork *work.Child
+	floorWork *workload.Child
 	floor     map[string]report.Sample
-	hiccups   *work.Latency // of the load with latencies
+	hiccups   *workload.Latency // of the load with latencies
 }
 
 // workload is a row of the tables.
 type workload struct {
 	name       string
-	w          work.Work
+	w          workload.Work
 	tablesOnly bool
 }
 
@@ -38,20 +38,20 @@ const (
 
 func workloads(o options) []workload {
 	mix := func(name string, reads int, zipf float64) workload {
-		return workload{name: name, w: work.Work{Kind: work.Mix, ReadPercent: reads, Zipf: zipf}}
+		return workload{name: name, w: workload.Work{Kind: workload.Mix, ReadPercent: reads, Zipf: zipf}}
 	}
 	const theta = 0.99
 	rows := []workload{
-		{name: over, w: work.Work{Kind: work.Over}},
-		{name: hit, w: work.Work{Kind: work.Hit}},
-		{name: miss, w: work.Work{Kind: work.Miss}},
+		{name: over, w: workload.Work{Kind: workload.Over}},
+		{name: hit, w: workload.Work{Kind: workload.Hit}},
+		{name: miss, w: workload.Work{Kind: workload.Miss}},
 		mix("95R/5W uniform", 95, 0),
 		mix("95R/5W Zipf (YCSB B)", 95, theta),
 		mix("50R/50W uniform", 50, 0),
 		mix(half, 50, theta),
-		{name: getMany, w: work.Work{Kind: work.GetMany, Group: group}, tablesOnly: true},
-		{name: putMany, w: work.Work{Kind: work.PutMany, Group: group}, tablesOnly: true},
-		{name: gone, w: work.Work{Kind: work.Delete}},
+		{name: getMany, w: workload.Work{Kind: workload.GetMany, Group: group}, tablesOnly: true},
+		{name: putMany, w: workload.Work{Kind: workload.PutMany, Group: group}, tablesOnly: true},
+		{name: gone, w: workload.Work{Kind: workload.Delete}},
 	}
 	for i := range rows {
 		w := &rows[i].w
@@ -75,7 +75,7 @@ func cell(name string, goroutines int) string { return fmt.Sprintf("%s, %d", nam
 func measure(o options) (*results, error) {
 	r := &results{o: o, all: contenders(o), floor: map[string]report.Sample{}}
 	var err error
-	if r.floorWork, err = work.Start(); err != nil {
+	if r.floorWork, err = workload.Start(); err != nil {
 		return r, err
 	}
 	for round := range o.rounds {
@@ -92,7 +92,7 @@ func (r *results) round(round int) error {
 	if err := r.measureFloor(); err != nil {
 		return err
 	}
-	w := work.Work{Kind: work.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape}
+	w := workload.Work{Kind: workload.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape}
 	for _, c := range r.inTurn(round) {
 		if c.persistentPeer() && round > 0 {
 			continue
@@ -112,12 +112,12 @@ func (r *results) round(round int) error {
 		for _, goroutines := range []int{1, 2} {
 			w := row.w
 			w.Goroutines, w.Seed = goroutines, uint64(round+1)
-			if w.Kind == work.Delete { // the two halves of the keys
+			if w.Kind == workload.Delete { // the two halves of the keys
 				w.Ops = w.Ops / 2 * goroutines
 				w.Seed = uint64(goroutines * r.o.entries / 2)
 			}
 			for _, c := range r.inTurn(round) {
-				if row.tablesOnly && c.config.Name != "pmemtable" || c.persistentPeer() && w.Kind == work.Delete && round < r.o.rounds-1 {
+				if row.tablesOnly && c.config.Name != "pmemtable" || c.persistentPeer() && w.Kind == workload.Delete && round < r.o.rounds-1 {
 					continue
 				}
 				if err := r.one(c, row.name, w, round); err != nil {
@@ -136,7 +136,7 @@ func (r *results) inTurn(round int) []*contender {
 }
 
 // one runs one workload on one store.
-func (r *results) one(c *contender, name string, w work.Work, round int) error {
+func (r *results) one(c *contender, name string, w workload.Work, round int) error {
 	w.Goroutines = max(1, w.Goroutines)
 	if r.o.profile != "" && round == 0 && c.config.Name == "pmemtable" {
 		file := strings.NewReplacer(" ", "", ",", "", ":", "", "/", "", "(", "", ")", "").Replace(fmt.Sprintf("%s-%s-%d", c.label, name, w.Goroutines))
@@ -157,7 +157,7 @@ func (r *results) one(c *contender, name string, w work.Work, round int) error {
 
 // measureFloor measures the floor once more: at both ends of each round.
 func (r *results) measureFloor() error {
-	got, err := r.floorWork.Floor(work.FloorWork{Dir: r.o.dir, Entries: r.o.entries, Ops: r.o.ops, ByCPU: r.o.byCPU})
+	got, err := r.floorWork.Floor(workload.FloorWork{Dir: r.o.dir, Entries: r.o.entries, Ops: r.o.ops, ByCPU: r.o.byCPU})
 	for name, ns := range got {
 		r.floor[name] = append(r.floor[name], ns)
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"pmemtable/bench/internal/report"
-	"pmemtable/bench/internal/work"
+	"pmemtable/bench/internal/workload"
 )
 
 // single measures what is not a rate: latencies through growth, the garbage
@@ -34,7 +34,7 @@ func (r *results) latencies(out io.Writer) (goals []report.Goal, err error) {
 		if err := c.fresh(); err != nil {
 			return nil, err
 		}
-		res, err := c.child.Run(work.Work{Kind: work.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape, Latency: true})
+		res, err := c.child.Run(workload.Work{Kind: workload.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape, Latency: true})
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +61,7 @@ func (r *results) latencies(out io.Writer) (goals []report.Goal, err error) {
 // collections measures memory and the garbage collector with the entries live.
 func (r *results) collections(out io.Writer) (goals []report.Goal, err error) {
 	fmt.Fprintf(out, "## With the entries live\n\n")
-	none, err := r.floorWork.Run(work.Work{Kind: work.GC}) // a process with nothing on its heap
+	none, err := r.floorWork.Run(workload.Work{Kind: workload.GC}) // a process with nothing on its heap
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +75,10 @@ func (r *results) collections(out io.Writer) (goals []report.Goal, err error) {
 		if err := c.fresh(); err != nil {
 			return nil, err
 		}
-		if _, err := c.child.Run(work.Work{Kind: work.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape}); err != nil {
+		if _, err := c.child.Run(workload.Work{Kind: workload.Load, N: r.o.entries, Ops: r.o.entries, Shape: r.o.shape}); err != nil {
 			return nil, err
 		}
-		gc, err := c.child.Run(work.Work{Kind: work.GC})
+		gc, err := c.child.Run(workload.Work{Kind: workload.GC})
 		if err != nil {
 			return nil, err
 		}
@@ -120,14 +120,14 @@ func (r *results) reopening(out io.Writer) (goals []report.Goal, err error) {
 			return nil, err
 		}
 		clean = append(clean, res.Elapsed.Seconds()*1000)
-		over := work.Work{Kind: work.Over, N: r.o.entries, Ops: 1000, Shape: r.o.shape}
+		over := workload.Work{Kind: workload.Over, N: r.o.entries, Ops: 1000, Shape: r.o.shape}
 		if _, err := c.child.Run(over); err != nil {
 			return nil, err
 		}
 		if err := c.child.Kill(); err != nil {
 			return nil, err
 		}
-		if c.child, err = work.Start(); err != nil {
+		if c.child, err = workload.Start(); err != nil {
 			return nil, err
 		}
 		if res, err = c.child.OpenAndGet(c.config, r.o.shape, r.o.entries/2); err != nil {
@@ -155,7 +155,7 @@ func (r *results) reopening(out io.Writer) (goals []report.Goal, err error) {
 // awaitMarking waits until recovery has counted, and returns its rate.
 func (r *results) awaitMarking(c *contender) (perSecond float64, err error) {
 	for range 1000 {
-		res, err := c.child.Run(work.Work{Kind: work.Hit, N: r.o.entries, Ops: 100, Shape: r.o.shape})
+		res, err := c.child.Run(workload.Work{Kind: workload.Hit, N: r.o.entries, Ops: 100, Shape: r.o.shape})
 		if err != nil {
 			return 0, err
 		}

@@ -1,7 +1,7 @@
-// Package work runs workloads on a store, each store in a process of its own, so
+// Package workload runs workloads on a store, each store in a process of its own, so
 // that the garbage collector, the background work and the I/O counters of one do
 // not touch another. The parent says what to do, one at a time, over a pipe.
-package work
+package workload
 
 import (
 	"errors"

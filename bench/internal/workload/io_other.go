@@ -1,6 +1,6 @@
 //go:build !linux
 
-package work
+package workload
 
 // ioCounters are bytes since some moment.
 type ioCounters struct{ written, device int64 }
