@@ -19,8 +19,8 @@ type results struct {
 	hiccups   *workload.Latency // of the load with latencies
 }
 
-// workload is a row of the tables.
-type workload struct {
+// row is one of the tables' rows: a workload by its name.
+type row struct {
 	name       string
 	w          workload.Work
 	tablesOnly bool
@@ -36,12 +36,12 @@ const (
 	group = 32
 )
 
-func workloads(o options) []workload {
-	mix := func(name string, reads int, zipf float64) workload {
-		return workload{name: name, w: workload.Work{Kind: workload.Mix, ReadPercent: reads, Zipf: zipf}}
+func workloads(o options) []row {
+	mix := func(name string, reads int, zipf float64) row {
+		return row{name: name, w: workload.Work{Kind: workload.Mix, ReadPercent: reads, Zipf: zipf}}
 	}
 	const theta = 0.99
-	rows := []workload{
+	rows := []row{
 		{name: over, w: workload.Work{Kind: workload.Over}},
 		{name: hit, w: workload.Work{Kind: workload.Hit}},
 		{name: miss, w: workload.Work{Kind: workload.Miss}},

@@ -19,7 +19,7 @@ func nanoseconds(s report.Sample) string {
 // peer's is.
 func (r *results) printThroughput(out io.Writer) {
 	self := r.find(checked)
-	rows := append([]workload{{name: load}}, workloads(r.o)...)
+	rows := append([]row{{name: load}}, workloads(r.o)...)
 	for _, goroutines := range []int{1, 2} {
 		fmt.Fprintf(out, "## %s: ns an operation; x says how many times pmemtable's time that is\n\n", []string{"", "1 goroutine", "2 goroutines"}[goroutines])
 		t := report.Table{Head: []string{""}}
@@ -82,7 +82,7 @@ func (r *results) printFloor(out io.Writer) {
 	}
 	t.Print(out)
 	t = report.Table{Head: []string{"1 goroutine, ratio to the floor", "held against", checked, trusted}}
-	for _, row := range append([]workload{{name: load}}, workloads(r.o)...) {
+	for _, row := range append([]row{{name: load}}, workloads(r.o)...) {
 		if against := r.reference(row.name); against != "" {
 			t.Add(row.name, against, report.Times(r.ratioToFloor(r.find(checked), row.name)), report.Times(r.ratioToFloor(r.find(trusted), row.name)))
 		}
