@@ -211,26 +211,21 @@ func (a *allocator) take(class int, out []uint64, urgency Urgency) ([]uint64, er
 	return out[:n], nil
 }
 
-// spareSegments are kept, of the segments' class, while the reserve is short: what
-// came of the reserve for the copy that a delete makes is free again after the next
-// commit, and must not go to splits, which fill the medium up.
-var spareSegments = [...]int{Usual: 8, Passing: 0, Urgent: 0}
-
-// spared tells whether the free blocks of a class are kept from a request.
+// spared tells whether the free blocks of the segments' class are kept from a
+// request. The reserve is counted in segments, be they free chunks or free blocks:
+// what a delete copied from it comes back as blocks after the next commit, and
+// must not go to splits, which fill the medium up.
 func (a *allocator) spared(class int, urgency Urgency) bool {
-	if a.nfree >= reserveChunks || class != a.segmentClass {
+	keep := (reserved[urgency] - a.nfree) * a.blocksOf(class)
+	if class != a.segmentClass || keep <= 0 {
 		return false
 	}
-	free := 0
 	for _, i := range a.partial[class] {
 		if int(i) < len(a.chunks) && a.chunks[i].state == chunkSmall && int(a.chunks[i].class) == class {
-			free += int(a.chunks[i].nfree)
-		}
-		if free > spareSegments[urgency] {
-			return false
+			keep -= int(a.chunks[i].nfree)
 		}
 	}
-	return true
+	return keep >= 0
 }
 
 // takeFrom moves free blocks of chunk i to out.
