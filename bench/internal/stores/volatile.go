@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"hash/maphash"
 	"sync"
-	"unsafe"
 
 	"github.com/puzpuzpuz/xsync/v4"
 )
@@ -21,10 +20,8 @@ func init() {
 }
 
 // The maps take keys of any length, as pmemtable does, hence strings. A Put makes
-// the copies that somebody has to make; a Get makes no string.
-
-// view lets a lookup use key as a string without a copy: no map here keeps it.
-func view(key []byte) string { return unsafe.String(unsafe.SliceData(key), len(key)) }
+// the copies that somebody has to make. A Get makes none on the heap: the compiler
+// keeps a lookup's string of up to 32 bytes on the stack.
 
 type lockedMap struct {
 	mu sync.RWMutex
@@ -41,7 +38,7 @@ func (s *lockedMap) Put(key, value []byte) error {
 
 func (s *lockedMap) Get(dst, key []byte) ([]byte, error) {
 	s.mu.RLock()
-	v, ok := s.m[view(key)]
+	v, ok := s.m[string(key)]
 	s.mu.RUnlock()
 	if !ok {
 		return dst, ErrNotFound
@@ -51,7 +48,7 @@ func (s *lockedMap) Get(dst, key []byte) ([]byte, error) {
 
 func (s *lockedMap) Delete(key []byte) error {
 	s.mu.Lock()
-	delete(s.m, view(key))
+	delete(s.m, string(key))
 	s.mu.Unlock()
 	return nil
 }
@@ -91,7 +88,7 @@ func (s *syncMap) Put(key, value []byte) error {
 }
 
 func (s *syncMap) Get(dst, key []byte) ([]byte, error) {
-	v, ok := s.m.Load(view(key))
+	v, ok := s.m.Load(string(key))
 	if !ok {
 		return dst, ErrNotFound
 	}
@@ -99,7 +96,7 @@ func (s *syncMap) Get(dst, key []byte) ([]byte, error) {
 }
 
 func (s *syncMap) Delete(key []byte) error {
-	s.m.Delete(view(key))
+	s.m.Delete(string(key))
 	return nil
 }
 
@@ -113,7 +110,7 @@ func (s *xsyncMap) Put(key, value []byte) error {
 }
 
 func (s *xsyncMap) Get(dst, key []byte) ([]byte, error) {
-	v, ok := s.m.Load(view(key))
+	v, ok := s.m.Load(string(key))
 	if !ok {
 		return dst, ErrNotFound
 	}
@@ -121,7 +118,7 @@ func (s *xsyncMap) Get(dst, key []byte) ([]byte, error) {
 }
 
 func (s *xsyncMap) Delete(key []byte) error {
-	s.m.Delete(view(key))
+	s.m.Delete(string(key))
 	return nil
 }
 

@@ -14,10 +14,7 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -28,7 +25,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "session" {
-		if err := converse(os.Stdin, os.Stdout, nil); err != nil {
+		if err := session.Serve(os.Stdin, os.Stdout, nil); err != nil {
 			session.Fail(os.Stdout, err)
 			os.Exit(1)
 		}
@@ -83,7 +80,7 @@ func runSession(port *os.File) error {
 	if err := mount("/dev/vda", dataDir, ""); err != nil {
 		return err
 	}
-	return converse(port, port, nil)
+	return session.Serve(port, port, nil)
 }
 
 // runBlocklog runs a session on the first partition. The second takes the acknowledgements, so that they stand in the disk's log in order.
@@ -96,7 +93,7 @@ func runBlocklog(port *os.File) error {
 	if err != nil {
 		return err
 	}
-	return converse(port, port, acks)
+	return session.Serve(port, port, acks)
 }
 
 // runDAX runs a session on the NVDIMM.
@@ -104,22 +101,5 @@ func runDAX(port *os.File) error {
 	if err := mountDAX(); err != nil {
 		return err
 	}
-	return converse(port, port, nil)
-}
-
-// converse runs a session with the observer at the other end.
-func converse(r io.Reader, w, acks io.Writer) error {
-	if err := session.Hello(w); err != nil {
-		return err
-	}
-	in := bufio.NewReader(r)
-	line, err := in.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	var cfg session.Config
-	if err := json.Unmarshal(line, &cfg); err != nil {
-		return err
-	}
-	return session.Run(cfg, in, w, acks)
+	return session.Serve(port, port, nil)
 }

@@ -1,8 +1,6 @@
 package observer_test
 
 import (
-	"bufio"
-	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
@@ -16,29 +14,13 @@ import (
 // TestMain makes the test program a session when it is started as one.
 func TestMain(m *testing.M) {
 	if os.Getenv("GUEST_SESSION") != "" {
-		if err := serve(os.Stdin, os.Stdout); err != nil {
+		if err := session.Serve(os.Stdin, os.Stdout, nil); err != nil {
 			session.Fail(os.Stdout, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
-}
-
-func serve(r io.Reader, w io.Writer) error {
-	if err := session.Hello(w); err != nil {
-		return err
-	}
-	in := bufio.NewReader(r)
-	line, err := in.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
-	var cfg session.Config
-	if err := json.Unmarshal(line, &cfg); err != nil {
-		return err
-	}
-	return session.Run(cfg, in, w, nil)
 }
 
 // TestProcessesThatAreKilled: a kill -9 takes nothing, whatever the durability.

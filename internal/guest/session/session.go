@@ -19,20 +19,31 @@ import (
 	"pmemtable/table"
 )
 
-// Hello sends the first line.
-func Hello(out io.Writer) error {
-	_, err := io.WriteString(out, verbHello+"\n")
-	return err
-}
-
 // Fail sends the line for an error.
 func Fail(out io.Writer, err error) {
 	_, _ = fmt.Fprintf(out, "%s %s\n", verbError, strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
-// Run is a session, from the lines that the observer sends to the last that it is
-// sent. acks, where it is not nil, gets the acknowledgements instead of out.
-func Run(cfg Config, in *bufio.Reader, out, acks io.Writer) error {
+// Serve is a session with an observer, whose lines come from r and who reads w.
+// acks, where it is not nil, gets the acknowledgements instead of w.
+func Serve(r io.Reader, w, acks io.Writer) error {
+	if _, err := io.WriteString(w, verbHello+"\n"); err != nil {
+		return err
+	}
+	in := bufio.NewReader(r)
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("waiting for the configuration: %w", err)
+	}
+	var cfg Config
+	if err := json.Unmarshal(line, &cfg); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return run(cfg, in, w, acks)
+}
+
+// run is the session from its tables' opening to the last line.
+func run(cfg Config, in *bufio.Reader, out, acks io.Writer) error {
 	s := &session{cfg: cfg, out: &lockedWriter{w: out}, began: time.Now()}
 	if s.acks = acks; acks == nil {
 		s.acks = s.out
