@@ -54,7 +54,7 @@ func (f *feeder) put(n int) {
 	}
 	last := f.next - 1
 	require.Eventually(f.t, func() bool {
-		code, out, _ := run(f.t, "", "get", f.file, fmt.Sprint("key ", last))
+		code, out, _ := pipe(f.t, "", "get", f.file, fmt.Sprint("key ", last))
 		return code == 0 && out == fmt.Sprint("value ", last)
 	}, time.Minute, time.Millisecond, "entry %d: %s", last, f.stderr)
 }
@@ -63,12 +63,12 @@ func (f *feeder) put(n int) {
 func (f *feeder) look(beside bool) {
 	t, file := f.t, f.file
 	ok := func(args ...string) string {
-		code, out, stderr := run(t, "", args...)
+		code, out, stderr := pipe(t, "", args...)
 		require.Equal(t, 0, code, "%v: %s", args, stderr)
 		return out
 	}
 	assert.Equal(t, "value 7", ok("get", file, "key 7"))
-	code, _, _ := run(t, "", "get", file, "no such key")
+	code, _, _ := pipe(t, "", "get", file, "no such key")
 	assert.Equal(t, 1, code)
 	lines := strings.Split(strings.TrimSpace(ok("scan", file)), "\n")
 	seen := map[string]bool{}
@@ -119,7 +119,7 @@ func TestProcessesThatReadBesideAWriter(t *testing.T) {
 		writer.put(3000)
 		writer.look(true)
 	}
-	code, _, stderr := run(t, "", "check", file)
+	code, _, stderr := pipe(t, "", "check", file)
 	assert.Equal(t, 4, code, stderr)
 	writer.kill()
 	writer.look(false)
@@ -130,7 +130,7 @@ func TestProcessesThatReadBesideAWriter(t *testing.T) {
 	require.NoError(t, second.input.Close())
 	second.kill()
 	second.look(false)
-	code, _, stderr = run(t, "", "check", file)
+	code, _, stderr = pipe(t, "", "check", file)
 	assert.Equal(t, 0, code, stderr)
 }
 

@@ -13,11 +13,13 @@ import (
 	"pmemtable/cmd/pmemctl/internal/command"
 )
 
-func main() {
+func main() { os.Exit(run(command.NewApp())) }
+
+func run(app *command.App) int {
 	// A reader that goes away is told by the failed write, so that a command
 	// can finish what it owes the table before it ends.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
-	os.Exit(command.NewApp().Run(ctx, os.Args[1:]))
+	return app.Run(ctx, os.Args[1:])
 }

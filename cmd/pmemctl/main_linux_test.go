@@ -40,9 +40,9 @@ func runOnTerminal(t *testing.T, args ...string) (code int, screen string) {
 func TestProcessOnATerminal(t *testing.T) {
 	const hostile = "\x1b]0;owned\x07\x9b2J\nroot# "
 	file := filepath.Join(t.TempDir(), "t.pmt")
-	code, _, stderr := run(t, "", "create", file)
+	code, _, stderr := pipe(t, "", "create", file)
 	require.Equal(t, 0, code, stderr)
-	code, _, stderr = run(t, "", "put", file, hostile, "a\x1b[31mb")
+	code, _, stderr = pipe(t, "", "put", file, hostile, "a\x1b[31mb")
 	require.Equal(t, 0, code, stderr)
 
 	for verb, want := range map[string]string{

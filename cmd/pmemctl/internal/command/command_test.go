@@ -46,6 +46,7 @@ func (w world) runContext(t *testing.T, ctx context.Context, args ...string) res
 		In: strings.NewReader(w.stdin), Out: &out, Err: &err,
 		IsTerminal: func(any) bool { return w.terminal },
 		Getenv:     func(string) string { return "" },
+		Self:       append(strings.Fields(os.Getenv("PMEMTABLE_TEST_EXEC")), os.Args[0]), // behind an emulator's name where that is needed
 	}
 	code := a.Run(ctx, args)
 	return result{code, out.String(), err.String()}

@@ -2,7 +2,7 @@ package command
 
 import (
 	"errors"
-	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -35,12 +35,11 @@ PASS or FAIL; the exit code of PASS is 0. Nothing is left behind.`,
 			if o.Writers < 1 || o.Writers > 256 {
 				return usagef("--writers: not between 1 and 256")
 			}
-			self, err := os.Executable()
-			if err != nil {
-				return err
+			if len(a.Self) == 0 {
+				return errors.New("the system does not tell where this program lies, which the demo starts again")
 			}
-			o.Self = []string{self, demoWriterName, "--"}
-			err = demo.Run(cmd.Context(), o, demo.NewScreen(a.Out, a.IsTerminal(a.Out), a.Getenv))
+			o.Self = append(slices.Clone(a.Self), demoWriterName, "--")
+			err := demo.Run(cmd.Context(), o, demo.NewScreen(a.Out, a.IsTerminal(a.Out), a.Getenv))
 			if errors.Is(err, demo.ErrFailed) {
 				return &codedError{code: ExitCorrupt}
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
+	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
 
@@ -46,6 +47,16 @@ func valueFormatFlag(flags *pflag.FlagSet, target *records.Encoding) {
 
 func formatFlag(flags *pflag.FlagSet, target *records.Format, usage string) {
 	flags.Var(choice[records.Format]{target, records.ParseFormat, "jsonl|csv|tsv"}, "format", usage)
+}
+
+func progressFlag(flags *pflag.FlagSet, target *screen.ProgressMode) {
+	*target = screen.ProgressAuto
+	flags.Var(choice[screen.ProgressMode]{target, screen.ParseProgressMode, "auto|plain|json|none"}, "progress",
+		"how progress is told on stderr (auto: a bar on a terminal)")
+}
+
+func (a *App) progress(mode screen.ProgressMode, what string, total int64, unit screen.Unit) *screen.Progress {
+	return screen.NewProgress(a.Err, a.IsTerminal(a.Err), mode, what, total, unit)
 }
 
 // decode is for keys and values that stand on the command line.

@@ -23,6 +23,7 @@ type importOptions struct {
 	format  records.Format
 	header  records.HeaderMode
 	maxLine sizeFlag
+	show    screen.ProgressMode
 }
 
 func (a *App) newImport() *cobra.Command {
@@ -68,6 +69,7 @@ and before an error is reported, not after each entry.`,
 	formatFlag(flags, &o.format, "form of the input")
 	flags.Var(choice[records.HeaderMode]{&o.header, records.ParseHeaderMode, "auto|yes|no"}, "header", "whether csv and tsv begin with column names")
 	flags.Var(&o.maxLine, "max-line", "longest line that is accepted; bounds the memory used")
+	progressFlag(flags, &o.show)
 	return cmd
 }
 
@@ -81,10 +83,7 @@ func (a *App) importData(ctx context.Context, o importOptions, file, data string
 		return err
 	}
 	defer input.Close()
-	progress := &screen.Progress{}
-	if a.IsTerminal(a.Err) {
-		progress = screen.NewProgress(a.Err, "importing", totalBytes)
-	}
+	progress := a.progress(o.show, "importing", totalBytes, screen.Bytes)
 	// The input is looked at before the table is opened: a name mistyped must
 	// not leave an empty table behind, nor a slow pipe hold the lock.
 	var reader records.Reader

@@ -24,11 +24,18 @@ type App struct {
 	Out, Err   io.Writer
 	IsTerminal func(stream any) bool
 	Getenv     func(name string) string
+	// Self are the words that start this program again, for commands that work with
+	// a process of their own.
+	Self []string
 }
 
 // NewApp is the world of the process.
 func NewApp() *App {
-	return &App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, IsTerminal: screen.IsTerminal, Getenv: os.Getenv}
+	a := &App{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, IsTerminal: screen.IsTerminal, Getenv: os.Getenv}
+	if self, err := os.Executable(); err == nil {
+		a.Self = []string{self}
+	}
+	return a
 }
 
 // Run runs one command line, reports its error, and returns the exit code.

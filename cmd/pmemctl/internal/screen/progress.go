@@ -1,28 +1,71 @@
 package screen
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"sync/atomic"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/schollz/progressbar/v3"
 )
 
-// Progress shows how much of an input has been read. The zero value shows
-// nothing, which is what a stream that is not a terminal gets: a log full of
+// ProgressMode says how progress is shown.
+type ProgressMode string
+
+// The modes: Auto is a bar on a terminal and nothing elsewhere, for a log full of
 // redrawn bars helps nobody.
-type Progress struct {
-	bar  *progressbar.ProgressBar
-	read atomic.Int64
+const (
+	ProgressAuto  ProgressMode = "auto"
+	ProgressPlain ProgressMode = "plain" // a line now and then
+	ProgressJSON  ProgressMode = "json"  // the same as JSON documents
+	ProgressNone  ProgressMode = "none"
+)
+
+func (m ProgressMode) String() string { return string(m) }
+
+// ParseProgressMode is the inverse of String.
+func ParseProgressMode(text string) (ProgressMode, error) {
+	switch m := ProgressMode(text); m {
+	case ProgressAuto, ProgressPlain, ProgressJSON, ProgressNone:
+		return m, nil
+	}
+	return "", fmt.Errorf("unknown mode %q: auto, plain, json or none", text)
 }
 
-// NewProgress draws on w, which must be a terminal. totalBytes of -1 means
-// that the length is not known.
-func NewProgress(w io.Writer, what string, totalBytes int64) *Progress {
-	return &Progress{bar: progressbar.NewOptions64(totalBytes,
+// Progress shows how much of some work is done. The zero value shows nothing.
+type Progress struct {
+	bar  *progressbar.ProgressBar
+	line func(done int64) // writes one, in the modes that have lines
+	next time.Time        // when the next line is due
+	done atomic.Int64
+}
+
+// Unit is what progress counts.
+type Unit bool
+
+// The units.
+const (
+	Bytes Unit = false
+	Items Unit = true
+)
+
+// NewProgress draws on w. A total of -1 means that it is not known.
+func NewProgress(w io.Writer, terminal bool, mode ProgressMode, what string, total int64, unit Unit) *Progress {
+	switch {
+	case mode == ProgressPlain:
+		return newLines(func(done int64) { fmt.Fprintln(w, plainProgress(what, done, total, unit)) })
+	case mode == ProgressJSON:
+		return newLines(func(done int64) { _ = json.NewEncoder(w).Encode(newProgressDocument(what, done, total, unit)) })
+	case mode == ProgressNone || !terminal:
+		return &Progress{}
+	}
+	return &Progress{bar: progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(Escape(what)),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowBytes(unit == Bytes),
+		progressbar.OptionShowCount(),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionThrottle(60*time.Millisecond),
@@ -31,39 +74,114 @@ func NewProgress(w io.Writer, what string, totalBytes int64) *Progress {
 	)}
 }
 
-// Reader counts what is read through it. The count is only taken here; the
-// drawing is left to Draw, so that the terminal is written by one goroutine.
+// lineInterval is the time between two lines of the modes that have lines.
+const lineInterval = time.Second
+
+func newLines(line func(done int64)) *Progress {
+	return &Progress{line: line, next: time.Now().Add(lineInterval)}
+}
+
+func plainProgress(what string, done, total int64, unit Unit) string {
+	text := humanize.Comma
+	if unit == Bytes {
+		text = func(n int64) string { return humanize.IBytes(uint64(n)) }
+	}
+	if total <= 0 {
+		return fmt.Sprintf("%s: %s", Escape(what), text(done))
+	}
+	return fmt.Sprintf("%s: %.0f %%, %s of %s", Escape(what), 100*float64(done)/float64(total), text(done), text(total))
+}
+
+// progressDocument is a line of --progress json.
+type progressDocument struct {
+	SchemaVersion int    `json:"schema_version"`
+	What          string `json:"progress"`
+	Done          int64  `json:"done"`
+	Total         *int64 `json:"total"` // null where nobody knows
+	Unit          string `json:"unit"`
+}
+
+func newProgressDocument(what string, done, total int64, unit Unit) progressDocument {
+	d := progressDocument{SchemaVersion: 1, What: what, Done: done, Unit: "bytes"}
+	if total >= 0 {
+		d.Total = &total
+	}
+	if unit == Items {
+		d.Unit = "items"
+	}
+	return d
+}
+
+func (p *Progress) shows() bool { return p.bar != nil || p.line != nil }
+
+// Add counts work that is done; many goroutines may. The drawing is left to Draw,
+// so that the terminal is written by one.
+func (p *Progress) Add(n int64) { p.done.Add(n) }
+
+// Reader counts what is read through it.
 func (p *Progress) Reader(r io.Reader) io.Reader {
-	if p.bar == nil {
+	if !p.shows() {
 		return r
 	}
-	return countingReader{r, &p.read}
+	return countingReader{r, p}
 }
 
-// Draw brings the bar up to date, at most a few times a second. A terminal
+// Draw brings the picture up to date, at most a few times a second. A terminal
 // that cannot be written must not stop the work.
 func (p *Progress) Draw() {
-	if p.bar != nil {
-		_ = p.bar.Set64(p.read.Load())
+	switch {
+	case p.bar != nil:
+		_ = p.bar.Set64(p.done.Load())
+	case p.line != nil && time.Now().After(p.next):
+		p.line(p.done.Load())
+		p.next = time.Now().Add(lineInterval)
 	}
 }
 
-// Done takes the bar off the screen, so that what is printed next stands
-// alone.
+// Done takes the bar off the screen, so that what is printed next stands alone.
 func (p *Progress) Done() {
-	if p.bar != nil {
+	switch {
+	case p.bar != nil:
 		_ = p.bar.Exit()
 		_ = p.bar.Clear()
+	case p.line != nil:
+		p.line(p.done.Load())
 	}
+}
+
+// Follow draws until the work, which has no time for that, returns.
+func (p *Progress) Follow(work func() error) error {
+	if !p.shows() {
+		return work()
+	}
+	finished, drawn := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(drawn)
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				p.Draw()
+			case <-finished:
+				p.Done()
+				return
+			}
+		}
+	}()
+	err := work()
+	close(finished)
+	<-drawn
+	return err
 }
 
 type countingReader struct {
 	io.Reader
-	count *atomic.Int64
+	progress *Progress
 }
 
 func (r countingReader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
-	r.count.Add(int64(n))
+	r.progress.Add(int64(n))
 	return n, err
 }

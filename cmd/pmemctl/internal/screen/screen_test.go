@@ -71,7 +71,7 @@ func TestFilesAndBuffersAreNoTerminals(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	var text bytes.Buffer
-	p := NewProgress(&text, "reading\x1b[2J", 3000)
+	p := NewProgress(&text, true, ProgressAuto, "reading\x1b[2J", 3000, Bytes)
 	r := p.Reader(strings.NewReader(strings.Repeat("x", 3000)))
 	for {
 		if n, _ := io.CopyN(io.Discard, r, 100); n == 0 {
@@ -88,4 +88,24 @@ func TestProgress(t *testing.T) {
 	assert.Same(t, input, none.Reader(input))
 	none.Draw()
 	none.Done()
+	assert.Equal(t, none.bar, NewProgress(&text, false, ProgressAuto, "x", 1, Bytes).bar)
+}
+
+func TestProgressInLines(t *testing.T) {
+	for mode, want := range map[ProgressMode]string{
+		ProgressPlain: "checking\\x1b: 25 %, 1,000 of 4,000\n",
+		ProgressJSON:  `{"schema_version":1,"progress":"checking\u001b","done":1000,"total":4000,"unit":"items"}` + "\n",
+		ProgressNone:  "",
+	} {
+		var text bytes.Buffer
+		p := NewProgress(&text, true, mode, "checking\x1b", 4000, Items)
+		require.NoError(t, p.Follow(func() error { p.Add(1000); return nil }))
+		assert.True(t, strings.HasSuffix(text.String(), want), "%s: %q", mode, text.String())
+		mode, err := ParseProgressMode(mode.String())
+		require.NoError(t, err)
+		assert.Equal(t, want == "", mode == ProgressNone)
+	}
+	assert.Equal(t, "reading: 2.0 KiB", plainProgress("reading", 2048, -1, Bytes))
+	_, err := ParseProgressMode("loud")
+	assert.ErrorContains(t, err, "auto, plain, json or none")
 }
