@@ -11,6 +11,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -45,8 +46,12 @@ const (
 var ErrBadBackup = errors.New("not an intact backup")
 
 // Backup writes the table as it stands at one instant to w; writers go on
-// meanwhile. Restore makes a table of it.
+// meanwhile. Restore makes a table of it. A table that is opened read-only can be
+// backed up while no process writes it, else the error is ErrLocked.
 func (t *Table) Backup(w io.Writer) error {
+	if t.pool.ReadOnly() {
+		return t.backupUnwritten(w)
+	}
 	s, err := t.Snapshot()
 	if err != nil {
 		return err
@@ -60,6 +65,31 @@ func (s *Snapshot) Backup(w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	return writeBackup(w, meta, s.All(), s.Err)
+}
+
+// backupUnwritten is Backup of a table that nobody may be writing: a reader has no
+// snapshot, and what changes beneath it is of no single instant.
+func (t *Table) backupUnwritten(w io.Writer) error {
+	unwritten := func() error {
+		if t.pool.BesideWriter() || t.writerBegan() {
+			return fmt.Errorf("%w: a backup needs the file to itself, or the writer's own Backup", ErrLocked)
+		}
+		return nil
+	}
+	if err := unwritten(); err != nil {
+		return err
+	}
+	meta, err := t.Metadata()
+	if err != nil {
+		return err
+	}
+	return writeBackup(w, meta, t.All(), func() error { return errors.Join(t.Err(), unwritten()) })
+}
+
+// writeBackup writes a stream. failed is asked behind the last entry, before the
+// end is written: what it returns leaves a stream that Restore refuses.
+func writeBackup(w io.Writer, meta []byte, all iter.Seq2[[]byte, []byte], failed func() error) error {
 	f := frameWriter{w: bufio.NewWriterSize(w, 64<<10)}
 	if _, err := f.w.Write(backupMagic[:]); err != nil {
 		return err
@@ -69,7 +99,7 @@ func (s *Snapshot) Backup(w io.Writer) error {
 	}
 	var payload []byte
 	count := uint64(0)
-	for key, value := range s.All() {
+	for key, value := range all {
 		payload = binary.AppendUvarint(payload, uint64(len(key)))
 		payload = binary.AppendUvarint(payload, uint64(len(value)))
 		payload = append(append(payload, key...), value...)
@@ -81,7 +111,7 @@ func (s *Snapshot) Backup(w io.Writer) error {
 			payload = payload[:0]
 		}
 	}
-	if err := s.Err(); err != nil {
+	if err := failed(); err != nil {
 		return err
 	}
 	if len(payload) > 0 {

@@ -78,7 +78,8 @@ func exitCode(err error) int {
 		return ExitLocked
 	case errors.Is(err, table.ErrVersion):
 		return ExitVersion
-	case errors.Is(err, table.ErrCorrupt), errors.Is(err, table.ErrNotPool):
+	case errors.Is(err, table.ErrCorrupt), errors.Is(err, table.ErrNotPool),
+		errors.Is(err, table.ErrBadBackup):
 		return ExitCorrupt
 	case errors.Is(err, table.ErrFull), errors.Is(err, table.ErrPoisoned):
 		return ExitIO

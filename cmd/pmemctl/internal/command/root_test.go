@@ -43,6 +43,7 @@ func TestUsageErrorsExitWith2(t *testing.T) {
 		{"put", "--if-absent", "--if-value", "x", file, "k", "v"},
 		{"put", "--value-file", "x", file, "k", "v"},
 		{"demo", "--writers", "0"},
+		{"backup", file}, {"restore", file}, {"compact"}, {"diff", file}, {"compact", "--progress", "loud", file},
 	} {
 		fails(t, ExitUsage, "pmemctl: ", args...)
 	}
@@ -84,6 +85,7 @@ func TestReadingNeverCreates(t *testing.T) {
 	for _, args := range [][]string{
 		{"get", missing, "k"}, {"scan", missing}, {"count", missing}, {"info", missing}, {"stats", missing}, {"check", missing},
 		{"export", missing}, {"export", "--out", missing + ".jsonl", missing},
+		{"backup", missing, missing + ".backup"}, {"compact", missing}, {"diff", missing, missing},
 		{"put", missing, "k", "v"}, {"delete", missing, "k"}, {"import", missing, data},
 	} {
 		fails(t, ExitIO, args[0]+" "+missing+": no such file or directory", args...)

@@ -1,0 +1,79 @@
+package command
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"pmemtable/table"
+)
+
+// compactDocument is what compact --json prints.
+type compactDocument struct {
+	SchemaVersion int    `json:"schema_version"`
+	File          string `json:"file"`
+	BeforeBytes   int64  `json:"before_bytes"`
+	AfterBytes    int64  `json:"after_bytes"`
+	Entries       int64  `json:"entries"`
+}
+
+func (a *App) newCompact() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "compact [flags] FILE",
+		Short: "Give the space of deleted entries back to the file system",
+		Long: `Merge sparse segments, move what lies at the end of the file to free room before
+it, and cut the file off. This writes to FILE, and takes its lock: while a process
+has it open for writing, the exit code is 4. While others read it, it keeps its
+size.
+
+Each step is an ordinary change of the table: interrupted or killed in the middle,
+the table is whole, and not as small as it could be.`,
+		Example: `  pmemctl compact debs.pmt
+  pmemctl compact --json debs.pmt | jq '.before_bytes - .after_bytes'`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d := compactDocument{SchemaVersion: schemaVersion, File: args[0]}
+			err := withWriter(args[0], table.Options{Durability: table.OnSync}, func(t *table.Table) error {
+				d.BeforeBytes = t.Stats().FileSizeBytes
+				if err := compact(cmd.Context(), t); err != nil {
+					return err
+				}
+				stats := t.Stats()
+				d.AfterBytes, d.Entries = stats.FileSizeBytes, stats.Entries
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			out := a.stdout(false)
+			if asJSON {
+				return out.document(d)
+			}
+			out.line("compacted", "%s", args[0])
+			out.line("size", "%s, before %s", bytesText(d.AfterBytes), bytesText(d.BeforeBytes))
+			return out.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
+	return cmd
+}
+
+// compact ends early, between two steps, when the user has had enough: a table
+// that is closing does not begin another.
+func compact(ctx context.Context, t *table.Table) error {
+	closed := make(chan error, 1)
+	forget := context.AfterFunc(ctx, func() { closed <- t.Close() })
+	err := t.Compact()
+	if forget() || ctx.Err() == nil {
+		return err
+	}
+	if closeErr := <-closed; closeErr != nil {
+		return closeErr
+	}
+	if err == nil || errors.Is(err, table.ErrClosed) {
+		return ctx.Err()
+	}
+	return err
+}
