@@ -81,6 +81,11 @@ func WriteBackCLFLUSHOPT(p unsafe.Pointer, n uintptr)
 //go:noescape
 func WriteBackCLFLUSH(p unsafe.Pointer, n uintptr)
 
+// Prefetch asks for the line at p (PREFETCHT0). It never faults.
+//
+//go:noescape
+func Prefetch(p unsafe.Pointer)
+
 // Drain waits (SFENCE) until write-backs and non-temporal stores of this core
 // have reached the memory controller, which is in the power-fail domain.
 func Drain()

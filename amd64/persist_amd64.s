@@ -68,6 +68,12 @@ TEXT ·WriteBackCLFLUSH(SB), NOSPLIT, $0-16
 	MOVQ $CLFLUSH_, BX
 	JMP  writeBack<>(SB)
 
+// func Prefetch(p unsafe.Pointer)
+TEXT ·Prefetch(SB), NOSPLIT, $0-8
+	MOVQ        p+0(FP), AX
+	PREFETCHT0  (AX)
+	RET
+
 // func Drain()
 TEXT ·Drain(SB), NOSPLIT, $0-0
 	SFENCE

@@ -67,6 +67,11 @@ func WriteBackCVAP(p unsafe.Pointer, n, lineSizeBytes uintptr)
 //go:noescape
 func WriteBackCVAC(p unsafe.Pointer, n, lineSizeBytes uintptr)
 
+// Prefetch asks for the line at p (PRFM PLDL1KEEP). It never faults.
+//
+//go:noescape
+func Prefetch(p unsafe.Pointer)
+
 // Drain waits (DSB SY) until the write-backs of this core are complete.
 func Drain()
 

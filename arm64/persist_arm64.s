@@ -208,3 +208,9 @@ TEXT ·isar1EL1(SB), NOSPLIT, $0-8
 	MRS  ID_AA64ISAR1_EL1, R0
 	MOVD R0, ret+0(FP)
 	RET
+
+// func Prefetch(p unsafe.Pointer)
+TEXT ·Prefetch(SB), NOSPLIT, $0-8
+	MOVD p+0(FP), R0
+	PRFM (R0), PLDL1KEEP
+	RET

@@ -207,6 +207,11 @@ func Drain() {
 	drain()
 }
 
+// Prefetch asks the processor to bring the line at p into its cache, and does not
+// wait. It is a hint: it changes nothing, never faults, whatever p is, and where
+// there is no instruction for it, it does nothing.
+func Prefetch(p unsafe.Pointer) { prefetch(p) }
+
 // Available tells whether Persist, WriteBack and Drain work here. Where it is
 // false they panic.
 func Available() bool { return method != methodNone }

@@ -71,6 +71,8 @@ func writeBack(p unsafe.Pointer, n uintptr) {
 	}
 }
 
+func prefetch(p unsafe.Pointer) { amd64.Prefetch(p) }
+
 func drain() { amd64.Drain() }
 
 // complete: every one of the methods ends at the memory controller, which x86

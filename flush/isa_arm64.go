@@ -78,6 +78,8 @@ func writeBack(p unsafe.Pointer, n uintptr) {
 	}
 }
 
+func prefetch(p unsafe.Pointer) { arm64.Prefetch(p) }
+
 func drain() { arm64.Drain() }
 
 // complete: DC CVAC cleans to the point of coherency, which may be a cache

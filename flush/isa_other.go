@@ -14,6 +14,8 @@ func persist(unsafe.Pointer, uintptr) { panic(notAvailable) }
 
 func writeBack(unsafe.Pointer, uintptr) { panic(notAvailable) }
 
+func prefetch(unsafe.Pointer) {}
+
 func drain() { panic(notAvailable) }
 
 func complete(string) bool { return false }

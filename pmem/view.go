@@ -113,16 +113,39 @@ func (p *Pool) storeBytes(off uint64, src []byte) {
 	}
 }
 
-// persist writes the ranges back and drains, in one assembly call.
+// persist writes the ranges back and drains. Up to maxPersistRanges are one assembly
+// call with one drain.
 func (p *Pool) persist(ranges []Range) {
-	var entries [4]flush.Entry
-	for len(ranges) > 0 {
-		n := min(len(ranges), len(entries))
-		for i, r := range ranges[:n] {
-			entries[i] = flush.Entry{Dst: p.at(r.Offset), Len: uintptr(r.Bytes)}
-		}
-		flush.Persist(entries[:n])
-		ranges = ranges[n:]
+	if len(ranges) <= fewRanges { // a vector that costs little to clear
+		var entries [fewRanges]flush.Entry
+		p.persistIn(entries[:], ranges)
+		return
+	}
+	var entries [maxPersistRanges]flush.Entry
+	for ; len(ranges) > len(entries); ranges = ranges[len(entries):] {
+		p.persistIn(entries[:], ranges[:len(entries)])
+	}
+	p.persistIn(entries[:], ranges)
+}
+
+const (
+	fewRanges        = 4
+	maxPersistRanges = 64
+)
+
+// persistIn is persist by a vector that is long enough.
+func (p *Pool) persistIn(entries []flush.Entry, ranges []Range) {
+	for i, r := range ranges {
+		entries[i] = flush.Entry{Dst: p.at(r.Offset), Len: uintptr(r.Bytes)}
+	}
+	flush.Persist(entries[:len(ranges)])
+}
+
+// Prefetch asks for the line at off, which is about to be read or written. It
+// changes nothing and never fails, whatever off is.
+func (p *Pool) Prefetch(off uint64) {
+	if off < p.size.Load() {
+		flush.Prefetch(p.at(off))
 	}
 }
 

@@ -1,6 +1,7 @@
 package table_test
 
 import (
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,50 @@ func BenchmarkPut(b *testing.B) {
 			})
 			b.StopTimer()
 			require.NoError(b, tab.Close())
+		})
+	}
+}
+
+// BenchmarkMany compares groups of 32 random keys with as many single calls, per key.
+func BenchmarkMany(b *testing.B) {
+	const group = 32
+	tab := benchTable()
+	keys, values := make([][]byte, benchEntries), make([][]byte, group)
+	for i, n := range rand.New(rand.NewPCG(1, 2)).Perm(benchEntries) {
+		keys[i] = key(n)
+	}
+	v := value(2, 100)
+	for i := range values {
+		values[i] = v
+	}
+	buf := make([]byte, 0, 128)
+	for name, fn := range map[string]func(keys [][]byte) error{
+		"get": func(keys [][]byte) (err error) {
+			for _, k := range keys {
+				_, err = tab.AppendGet(buf, k)
+			}
+			return err
+		},
+		"get many": func(keys [][]byte) (err error) {
+			tab.GetMany(keys, func(_ int, _ []byte, e error) { err = e })
+			return err
+		},
+		"put": func(keys [][]byte) (err error) {
+			for i, k := range keys {
+				err = tab.Put(k, values[i])
+			}
+			return err
+		},
+		"put many": func(keys [][]byte) error { return tab.PutMany(keys, values) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for done := 0; done < b.N; done += group {
+				first := done % (benchEntries - group)
+				if err := fn(keys[first : first+group]); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -11,35 +12,52 @@ import (
 // Report is what Check saw.
 type Report = recovery.Report
 
+// CheckOptions say how deep a check looks; the zero value is a full check.
+type CheckOptions struct {
+	Level recovery.Level
+	// Progress, if set, is told how many entries were looked at since it was told
+	// before. Several goroutines call it.
+	Progress func(entries int)
+}
+
 // Check verifies everything, as of one instant, while others go on: structure,
 // the checksum of every record, that a lookup of every key finds it, that no
 // block is referred to twice, and the counts. It reads the whole table, writes
 // nothing, and returns its report with an ErrCorrupt that names the first problem,
 // if there is one.
-func (t *Table) Check() (report Report, err error) {
+func (t *Table) Check() (Report, error) { return t.CheckWith(context.Background(), CheckOptions{}) }
+
+// CheckWith is Check as far as the options say. When ctx ends so does the check,
+// with its error.
+func (t *Table) CheckWith(ctx context.Context, opts CheckOptions) (report Report, err error) {
 	defer runtime.KeepAlive(t)
 	defer t.caught(debug.SetPanicOnFault(true), &err)
 	if t.closing.Load() {
 		return Report{}, ErrClosed
 	}
+	o := recovery.CheckOptions{Level: opts.Level, Progress: opts.Progress, Hash: t.collide}
+	var roots recovery.Roots
 	if t.pool.ReadOnly() {
 		if t.pool.BesideWriter() || t.writerBegan() {
 			return Report{}, fmt.Errorf("%w: a check needs the file to itself, or the writer's own Check", ErrLocked)
 		}
-		roots := recovery.Roots{Stripes: make([]uint64, len(t.stripes)), Metadata: t.loadMetadataWord()}
+		roots = recovery.Roots{Stripes: make([]uint64, len(t.stripes)), Metadata: t.loadMetadataWord()}
 		for i := range roots.Stripes {
 			roots.Stripes[i] = t.pool.Load(t.rootAt(i))
 		}
-		r := recovery.CheckView(t.pool, roots, t.overlay.Load(), t.opened.counts, t.collide)
-		return r, r.Err(t.pool)
+		o.Overlay, o.Counts = t.overlay.Load(), t.opened.counts
+	} else {
+		s := &t.stripes[0]
+		if err := t.enter(s); err != nil {
+			return Report{}, err
+		}
+		defer s.leave()
+		f := t.cut(false)
+		defer t.epochs.release(f.guard)
+		roots, o.Counts = f.roots, f.counts
 	}
-	s := &t.stripes[0]
-	if err := t.enter(s); err != nil {
-		return Report{}, err
+	if report, err = recovery.CheckWith(ctx, t.pool, roots, o); err != nil {
+		return report, err
 	}
-	defer s.leave()
-	f := t.cut(false)
-	defer t.epochs.release(f.guard)
-	r := recovery.Check(t.pool, f.roots, f.counts, t.collide)
-	return r, r.Err(t.pool)
+	return report, report.Err(t.pool)
 }

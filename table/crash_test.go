@@ -3,6 +3,7 @@ package table_test
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -81,6 +82,9 @@ func TestOpenAlone(t *testing.T) {
 
 // TestMain prints the figures of the crash suite when PMEMTABLE_CRASH asks for them.
 func TestMain(m *testing.M) {
+	if os.Getenv("PMEMTABLE_CRASH") != "" || os.Getenv("PMEMTABLE_MUTANTS") != "" {
+		debug.SetGCPercent(800) // each image leaves a table behind, and little lives long
+	}
 	code := m.Run()
 	if os.Getenv("PMEMTABLE_CRASH") != "" && crashTotal.Images > 0 {
 		fmt.Printf("crash suite: %v\n", crashTotal.Figures)

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -16,7 +17,7 @@ const manyGroup = 32
 
 // GetMany looks many keys up, and calls fn for each in their order: with the
 // value, which is valid until fn returns, or ErrNotFound or another error. The
-// lookups of a group overlap: first all home lines are loaded, then all records,
+// lookups of a group overlap: first all home lines are asked for, then all records,
 // then each key is answered as by Get. It is not a snapshot: each key is answered
 // as of a moment of its own. fn may call the table.
 func (t *Table) GetMany(keys [][]byte, fn func(i int, value []byte, err error)) {
@@ -24,7 +25,7 @@ func (t *Table) GetMany(keys [][]byte, fn func(i int, value []byte, err error)) 
 	var buf []byte
 	for first := 0; first < len(keys); first += manyGroup {
 		group := keys[first:min(first+manyGroup, len(keys))]
-		t.touch(group)
+		t.ahead(group)
 		for i, key := range group {
 			value, err := t.AppendGet(buf[:0], key)
 			if err != nil {
@@ -37,39 +38,20 @@ func (t *Table) GetMany(keys [][]byte, fn func(i int, value []byte, err error)) 
 	}
 }
 
-// touch brings the lines and then the records of a group of keys into the cache.
-// What it loads is not used for anything else, so nothing has to be checked: the
-// loads of different keys do not wait for each other.
-func (t *Table) touch(keys [][]byte) {
+// ahead asks for the lines and then for the records of a group of keys.
+func (t *Table) ahead(keys [][]byte) {
 	var err error // of a page that is gone: Get meets it too
 	defer t.caught(debug.SetPanicOnFault(true), &err)
 	if t.closing.Load() {
 		return
 	}
-	p := t.pool
-	var lines [manyGroup]*pmem.Line
-	var tags [manyGroup]uint64
-	seen := uint64(0)
+	var hints [manyGroup]hint
 	for i, key := range keys {
-		h := t.hash(key)
-		dir, depth, _ := layout.DecodeStripeRoot(p.Load(t.rootAt(layout.StripeOf(h, t.stripeBits))))
-		word := p.Load(dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(h, t.stripeBits, depth)*layout.WordBytes)
-		segment, _, shift, _ := layout.DecodeDirectoryWord(word)
-		lines[i] = p.Line(segment + layout.LineBytes*uint64(layout.HomeLine(h, t.lines)+1))
-		tags[i] = layout.Tag(h, t.stripeBits, shift)
-		seen += lines[i].Load(0)
+		hints[i] = t.lineAhead(t.hash(key))
 	}
 	for i := range keys {
-		for s := range layout.SlotsPerLine {
-			word := lines[i].Load(s)
-			if (word^tags[i])&layout.SlotTagMask == 0 && word&layout.SlotLinkMask != 0 {
-				record := layout.SlotRecord(word)
-				seen += p.Load(record) + p.Load((record+layout.LineBytes)&^(layout.LineBytes-1))
-				break
-			}
-		}
+		t.recordAhead(hints[i])
 	}
-	runtime.KeepAlive(seen)
 }
 
 // PutMany stores values[i] under keys[i], in their order, so that the last one of
@@ -87,7 +69,9 @@ func (t *Table) PutMany(keys, values [][]byte) (err error) {
 		return err
 	}
 	defer s.leave()
-	g := putGroup{table: t}
+	g := putGroups.Get().(*putGroup)
+	defer g.release()
+	g.table = t
 	for first := 0; first < len(keys); first += manyGroup {
 		end := min(first+manyGroup, len(keys))
 		if err := g.put(keys[first:end], values[first:end]); err != nil {
@@ -101,16 +85,28 @@ func (t *Table) PutMany(keys, values [][]byte) (err error) {
 type putGroup struct {
 	table   *Table
 	ops     []mutation
+	hints   [manyGroup]hint
 	stripes []int
+	waiting []int // stripes of which an op is left for later
 	later   []int // ops that need a structural change first, and those behind them
 	ranges  []pmem.Range
 	slots   []uint64 // that were stored
 	epoch   uint64
 }
 
+// putGroups keeps the memory of groups for the next calls.
+var putGroups = sync.Pool{New: func() any { return new(putGroup) }}
+
+// release gives the group's memory back. It keeps nothing of the caller's.
+func (g *putGroup) release() {
+	clear(g.ops[:cap(g.ops)])
+	g.table, g.epoch = nil, 0
+	putGroups.Put(g)
+}
+
 func (g *putGroup) put(keys, values [][]byte) (err error) {
 	t := g.table
-	g.ops, g.stripes, g.later = g.ops[:0], g.stripes[:0], g.later[:0]
+	g.ops, g.stripes, g.waiting, g.later = g.ops[:0], g.stripes[:0], g.waiting[:0], g.later[:0]
 	defer func() {
 		for i := range g.ops {
 			if g.ops[i].record != 0 {
@@ -133,24 +129,31 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 	return err
 }
 
-// fill fills the records of the group and makes them durable by one drain.
+// fill fills the records of the group and makes them durable by one drain. It goes
+// over the group in passes, so that the waits of its keys for memory overlap.
 func (g *putGroup) fill(keys, values [][]byte) error {
 	t := g.table
-	g.ranges = g.ranges[:0]
 	for i, key := range keys {
-		m := mutation{kind: store, key: key, value: values[i]}
-		if err := checkSizes(&m); err != nil {
+		g.ops = append(g.ops, mutation{kind: store, key: key, value: values[i]})
+		m := &g.ops[i]
+		if err := checkSizes(m); err != nil {
 			return err
 		}
 		m.hash = t.hash(key)
-		stripe := layout.StripeOf(m.hash, t.stripeBits)
-		r, err := t.fillOnly(&t.stripes[stripe], &m)
-		if err != nil {
+		g.hints[i] = t.lineAhead(m.hash)
+		g.stripes = append(g.stripes, layout.StripeOf(m.hash, t.stripeBits))
+	}
+	for i := range g.ops {
+		m := &g.ops[i]
+		if err := t.takeRecord(&t.stripes[g.stripes[i]], m); err != nil {
 			return err
 		}
-		g.ops = append(g.ops, m)
-		g.ranges = append(g.ranges, r)
-		g.stripes = append(g.stripes, stripe)
+		t.blockAhead(m.record, layout.RecordBytes(len(m.key), len(m.value)))
+	}
+	g.ranges = g.ranges[:0]
+	for i := range g.ops {
+		t.recordAhead(g.hints[i])
+		g.ranges = append(g.ranges, t.fillOnly(&g.ops[i]))
 	}
 	t.pool.Persist(g.ranges...)
 	slices.Sort(g.stripes)
@@ -185,19 +188,19 @@ func (g *putGroup) publish() error {
 		return err
 	}
 	g.ranges, g.slots = g.ranges[:0], g.slots[:0]
-	waiting := make(map[int]bool)
 	for i := range g.ops {
 		m := &g.ops[i]
 		s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
 		var at place
-		if !waiting[s.index] {
+		waiting := slices.Contains(g.waiting, s.index)
+		if !waiting {
 			if err := t.locate(s, &at, m.key, m.hash); err != nil {
 				g.finish()
 				return err
 			}
 		}
-		if waiting[s.index] || !t.fits(&at) {
-			waiting[s.index] = true
+		if waiting || !t.fits(&at) {
+			g.waiting = append(g.waiting, s.index)
 			g.later = append(g.later, i)
 			continue
 		}

@@ -144,22 +144,27 @@ func (t *Table) applyLocked(s *stripe, m *mutation) (need, error) {
 	return missing, err
 }
 
-// fill is step 1.
+// fill is step 1. Meanwhile the lines that the next steps read are on their way.
 func (t *Table) fill(s *stripe, m *mutation) error {
-	filled, err := t.fillOnly(s, m)
-	if err == nil {
-		t.pool.Persist(filled)
+	home := t.lineAhead(m.hash)
+	if err := t.takeRecord(s, m); err != nil {
+		return err
 	}
+	filled := t.fillOnly(m)
+	t.recordAhead(home)
+	t.pool.Persist(filled)
+	return nil
+}
+
+// takeRecord takes the block that the record will be filled into.
+func (t *Table) takeRecord(s *stripe, m *mutation) (err error) {
+	m.record, err = t.alloc(layout.RecordBytes(len(m.key), len(m.value)), s.index, pmem.Usual)
 	return err
 }
 
 // fillOnly fills the record and leaves it to the caller to make it durable.
-func (t *Table) fillOnly(s *stripe, m *mutation) (pmem.Range, error) {
-	sizeBytes := layout.RecordBytes(len(m.key), len(m.value))
-	block, err := t.alloc(sizeBytes, s.index, pmem.Usual)
-	if err != nil {
-		return pmem.Range{}, err
-	}
+func (t *Table) fillOnly(m *mutation) pmem.Range {
+	block, sizeBytes := m.record, layout.RecordBytes(len(m.key), len(m.value))
 	var head [layout.MaxRecordHeaderBytes]byte
 	n := layout.RecordHeader(&head, t.epoch.Load(), len(m.key), len(m.value))
 	t.pool.Copy(block+4, head[4:n])
@@ -168,8 +173,7 @@ func (t *Table) fillOnly(s *stripe, m *mutation) (pmem.Range, error) {
 	// In place, because what the checksum function is given escapes to the heap.
 	binary.LittleEndian.PutUint32(head[:], layout.RecordChecksum(t.pool.Bytes(block, sizeBytes)))
 	t.pool.Copy(block, head[:4])
-	m.record = block
-	return pmem.Range{Offset: block, Bytes: sizeBytes}, nil
+	return pmem.Range{Offset: block, Bytes: sizeBytes}
 }
 
 // apply carries the mutation out under the stripe's lock, or says what blocks a
