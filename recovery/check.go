@@ -75,21 +75,14 @@ func KeyHash(p *pmem.Pool) Hash {
 // lookup of its key finds it, and the counts per stripe unless nil. It never
 // writes. hash nil: KeyHash.
 func Check(p *pmem.Pool, roots Roots, counts []uint64, hash Hash) Report {
-	c := checkRoots(p, roots, nil, hash)
-	c.compareCounts(counts)
-	return c.Report
+	return CheckView(p, roots, nil, counts, hash)
 }
 
 // CheckView is Check for a read-only open, with the words of a batch that a crash
 // cut off laid over the tree; nil for none.
 func CheckView(p *pmem.Pool, roots Roots, overlay *map[uint64]uint64, counts []uint64, hash Hash) Report {
-	var words map[uint64]uint64
-	if overlay != nil {
-		words = *overlay
-	}
-	c := checkRoots(p, roots, words, hash)
-	c.compareCounts(counts)
-	return c.Report
+	r, _ := CheckWith(context.Background(), p, roots, CheckOptions{Counts: counts, Hash: hash, Overlay: overlay})
+	return r
 }
 
 // compareCounts reports stripes whose entries are not as many as the count says.
@@ -112,22 +105,45 @@ type checker struct {
 	overlay   map[uint64]uint64
 	marks     *pmem.Marks
 	perStripe []uint64
+	level     Level
+	progress  func(entries int)
 
 	mu sync.Mutex // guards Report
 }
 
 func checkRoots(p *pmem.Pool, roots Roots, overlay map[uint64]uint64, hash Hash) *checker {
-	if hash == nil {
-		hash = KeyHash(p)
+	c := newChecker(p, roots, CheckOptions{Hash: hash, Overlay: &overlay})
+	c.run(context.Background(), roots)
+	return c
+}
+
+func newChecker(p *pmem.Pool, roots Roots, o CheckOptions) *checker {
+	c := &checker{pool: p, hash: o.Hash, marks: p.NewMarksNow(), perStripe: make([]uint64, len(roots.Stripes)),
+		level: o.Level, progress: o.Progress}
+	if o.Overlay != nil {
+		c.overlay = *o.Overlay
 	}
-	c := &checker{pool: p, hash: hash, overlay: overlay, marks: p.NewMarksNow(), perStripe: make([]uint64, len(roots.Stripes))}
+	if c.hash == nil {
+		c.hash = KeyHash(p)
+	}
+	if c.level == 0 {
+		c.level = LevelFull
+	}
+	return c
+}
+
+func (c *checker) run(ctx context.Context, roots Roots) {
+	p := c.pool
 	if roots.Metadata != 0 {
 		c.metadata(roots.Metadata)
 	}
-	err := eachStripe(context.Background(), p, len(roots.Stripes), func(stripe int) error {
+	err := eachStripe(ctx, p, len(roots.Stripes), func(stripe int) error {
 		c.stripe(stripe, roots.Stripes[stripe])
 		return nil
 	})
+	if ctx.Err() != nil {
+		return
+	}
 	c.addErr(err) // a page that is gone
 	if err := c.marks.Validate(); err != nil {
 		c.add(Problem{"chunk", 0, err.Error()})
@@ -138,7 +154,6 @@ func checkRoots(p *pmem.Pool, roots Roots, overlay map[uint64]uint64, hash Hash)
 	c.FreeChunks = c.Chunks - used
 	c.FreeBytes = int64(c.Chunks)*int64(p.Geometry().ChunkBytes) - reachable
 	slices.SortFunc(c.Problems, func(a, b Problem) int { return cmp.Compare(a.Offset, b.Offset) })
-	return c
 }
 
 func (c *checker) add(p Problem) {
@@ -198,6 +213,9 @@ func (c *checker) stripe(stripe int, root uint64) {
 		directory: func(at uint64, depth uint) error {
 			local.Directories++
 			c.mark("directory", at, layout.DirectoryBytes(depth))
+			if c.level == LevelHeader {
+				return errShallow
+			}
 			return nil
 		},
 		segment: func(at uint64, h layout.SegmentHeader) (bool, error) {
@@ -206,6 +224,7 @@ func (c *checker) stripe(stripe int, root uint64) {
 				local.Chains++
 			} else {
 				c.duplicates(entries)
+				c.tell(len(entries))
 				entries = entries[:0]
 			}
 			fresh, err := c.marks.Mark(at, c.pool.Geometry().SegmentBytes)
@@ -215,21 +234,24 @@ func (c *checker) stripe(stripe int, root uint64) {
 			return true, wrapMark(c.pool, "segment", at, err)
 		},
 		slot: func(seg *segmentView, line, slot int, word uint64) error {
-			e, value, err := c.slot(seg, line, slot, word)
+			e, shape, err := c.slot(seg, line, slot, word)
 			if err != nil {
 				c.addErr(err)
 				return nil
 			}
 			local.Entries++
-			local.KeyBytes += int64(len(e.key))
-			local.ValueBytes += int64(value)
+			local.KeyBytes += int64(shape.KeySize)
+			local.ValueBytes += int64(shape.ValueSize)
 			entries = append(entries, e)
 			return nil
 		},
 	}
 	err := w.stripeRoot(root)
 	c.duplicates(entries)
-	c.addErr(err)
+	c.tell(len(entries))
+	if err != errShallow {
+		c.addErr(err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.perStripe[stripe] = uint64(local.Entries)
@@ -241,48 +263,55 @@ func (c *checker) stripe(stripe int, root uint64) {
 	c.Chains += local.Chains
 }
 
+func (c *checker) tell(entries int) {
+	if c.progress != nil && entries > 0 {
+		c.progress(entries)
+	}
+}
+
 // slot checks one entry: its record, and that a lookup finds it there.
-func (c *checker) slot(seg *segmentView, line, slot int, word uint64) (entry, int, error) {
+func (c *checker) slot(seg *segmentView, line, slot int, word uint64) (entry, layout.RecordShape, error) {
 	p, off := c.pool, layout.SlotRecord(word)
 	at := seg.at + layout.LineBytes*uint64(line+1) + uint64(slot)*layout.WordBytes
 	if slot != 0 && word&layout.SlotOverflow != 0 {
-		return entry{}, 0, p.Corrupt("slot", at, "an overflow bit that only a line's first slot may have")
+		return entry{}, layout.RecordShape{}, p.Corrupt("slot", at, "an overflow bit that only a line's first slot may have")
 	}
-	if err := c.markRecord(off); err != nil {
-		return entry{}, 0, err
+	shape, err := c.markRecord(off)
+	if err != nil || c.level < LevelChecksum {
+		return entry{}, shape, err
 	}
 	rec, err := ReadRecord(p, off)
-	if err != nil {
-		return entry{}, 0, err
+	if err != nil || c.level < LevelFull {
+		return entry{}, shape, err
 	}
 	h, g := c.hash(rec.Key), p.Geometry()
 	bits := g.StripeBits()
 	switch {
 	case layout.StripeOf(h, bits) != seg.header.Stripe,
 		layout.DirectoryIndex(h, bits, seg.header.Depth) != seg.header.Prefix:
-		return entry{}, 0, p.Corrupt("record", off, "its key belongs to another segment than that of slot %#x", at)
+		err = p.Corrupt("record", off, "its key belongs to another segment than that of slot %#x", at)
 	case layout.Tag(h, bits, seg.header.TagShift) != word&layout.SlotTagMask:
-		return entry{}, 0, p.Corrupt("slot", at, "its tag is not that of its key")
+		err = p.Corrupt("slot", at, "its tag is not that of its key")
+	default:
+		err = c.findable(seg, line, at, h, word)
 	}
-	if err := c.findable(seg, line, at, h, word); err != nil {
-		return entry{}, 0, err
-	}
-	return entry{h, rec.Key, at}, len(rec.Value), nil
+	return entry{h, rec.Key, at}, shape, err
 }
 
 // markRecord marks a record's block before its checksum is computed: every block
 // is read once and no further than it reaches, so that a file whose records
 // overlap takes no longer to check than another of its size.
-func (c *checker) markRecord(off uint64) error {
+func (c *checker) markRecord(off uint64) (shape layout.RecordShape, err error) {
 	sizeBytes := 1
 	if head := c.pool.Bytes(off, layout.MaxRecordHeaderBytes); head != nil {
-		sizeBytes = layout.DecodeRecord(head).Size()
+		shape = layout.DecodeRecord(head)
+		sizeBytes = shape.Size()
 	}
 	fresh, err := c.marks.Mark(off, sizeBytes)
 	if err == nil && !fresh {
 		err = errTwice
 	}
-	return wrapMark(c.pool, "record", off, err)
+	return shape, wrapMark(c.pool, "record", off, err)
 }
 
 // findable checks that a lookup which begins at the home line comes by.
@@ -325,6 +354,9 @@ func (c *checker) overflows(seg uint64, line int) bool {
 
 // duplicates reports keys that a segment and its chain hold twice.
 func (c *checker) duplicates(entries []entry) {
+	if c.level < LevelFull {
+		return // then nobody knows their keys
+	}
 	slices.SortFunc(entries, func(a, b entry) int {
 		if d := cmp.Compare(a.hash, b.hash); d != 0 {
 			return d

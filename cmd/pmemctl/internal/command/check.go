@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pmemtable/cmd/pmemctl/internal/screen"
+	"pmemtable/recovery"
 	"pmemtable/table"
 )
 
@@ -13,7 +15,9 @@ import (
 type checkDocument struct {
 	SchemaVersion  int               `json:"schema_version"`
 	File           string            `json:"file"`
+	Level          string            `json:"level"`
 	Clean          bool              `json:"clean"`
+	Repairable     bool              `json:"repairable"` // not clean, and every entry is intact
 	Entries        int64             `json:"entries"`
 	KeyBytes       int64             `json:"key_bytes"`
 	ValueBytes     int64             `json:"value_bytes"`
@@ -35,44 +39,84 @@ type problemDocument struct {
 }
 
 func (a *App) newCheck() *cobra.Command {
-	var asJSON bool
+	var (
+		asJSON bool
+		level  = recovery.LevelFull
+		show   screen.ProgressMode
+	)
 	cmd := &cobra.Command{
 		Use:   "check [flags] FILE",
 		Short: "Verify everything in a file",
-		Long: `Verify everything in a file and write nothing: that the structure is whole and
-every part of it is reached once, that each record lies where its hash says, and
-that checksums and counts agree. Problems are listed with their place in the
-file, and the exit code is 3.`,
+		Long: `Verify everything in a file and write nothing. Problems are listed with their place
+in the file, and the exit code is 3, or 7 if every entry is intact and only the
+counts of entries are wrong: then pmemctl repair loses nothing.
+
+--level says how deep to look, each level being part of those behind it:
+
+header     the fixed parts, and the head of each stripe's tree; in no time
+structure  all directories, segments and slots: that they are whole, that no block
+           is referred to twice, and that the counts are right
+checksum   that the checksum of every record is right
+full       that each record lies where a lookup of its key finds it, and that no
+           key is there twice
+
+Stripes are checked in parallel, on half of the processors. While a process writes
+the file the exit code is 4: only that process can check it (Table.Check).`,
 		Example: `  pmemctl check debs.pmt
+  pmemctl check --level structure debs.pmt
   pmemctl check --json debs.pmt | jq .problems`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
-				report, err := t.Check()
+				progress := a.progress(show, "checking", entriesKnown(t), screen.Items)
+				var report table.Report
+				err := progress.Follow(func() (err error) {
+					report, err = t.CheckWith(cmd.Context(), table.CheckOptions{Level: level,
+						Progress: func(entries int) { progress.Add(int64(entries)) }})
+					return err
+				})
 				if err != nil && !errors.Is(err, table.ErrCorrupt) {
 					return err
 				}
 				out := a.stdout(false)
 				if asJSON {
-					err = errors.Join(out.document(newCheckDocument(args[0], report, err == nil)), err)
+					err = errors.Join(out.document(newCheckDocument(args[0], level, report, err == nil)), err)
 				} else {
-					printReport(out, args[0], report)
+					printReport(out, args[0], level, report)
 					err = errors.Join(out.Flush(), err)
 				}
 				if n := len(report.Problems) + report.Dropped; n > 0 {
-					return &codedError{ExitCorrupt, fmt.Errorf("%s found", plural(n, "problem"))}
+					code := ExitCorrupt
+					if repairable(report) {
+						code = ExitRepairable
+					}
+					return &codedError{code, fmt.Errorf("%s found", plural(n, "problem"))}
 				}
 				return err
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
+	flags := cmd.Flags()
+	flags.Var(choice[recovery.Level]{&level, recovery.ParseLevel, "header|structure|checksum|full"}, "level", "how deep to look")
+	flags.BoolVar(&asJSON, "json", false, "print a JSON document")
+	progressFlag(flags, &show)
 	return cmd
 }
 
-func newCheckDocument(file string, r table.Report, clean bool) checkDocument {
+// repairable tells whether no problem touches an entry. Counts are compared only
+// where all else is in order.
+func repairable(r table.Report) bool {
+	for _, p := range r.Problems {
+		if p.Where != "superblock" {
+			return false
+		}
+	}
+	return len(r.Problems) > 0
+}
+
+func newCheckDocument(file string, level recovery.Level, r table.Report, clean bool) checkDocument {
 	d := checkDocument{
-		SchemaVersion: schemaVersion, File: file, Clean: clean,
+		SchemaVersion: schemaVersion, File: file, Level: level.String(), Clean: clean, Repairable: repairable(r),
 		Entries: int64(r.Entries), KeyBytes: int64(r.KeyBytes), ValueBytes: int64(r.ValueBytes),
 		Segments: int64(r.Segments), Directories: int64(r.Directories), Chains: int64(r.Chains),
 		Chunks: int64(r.Chunks), FreeChunks: int64(r.FreeChunks),
@@ -85,13 +129,29 @@ func newCheckDocument(file string, r table.Report, clean bool) checkDocument {
 	return d
 }
 
-func printReport(out *output, file string, r table.Report) {
+// verified says what a level looks at of each entry.
+var verified = map[recovery.Level]string{
+	recovery.LevelStructure: "the block of each",
+	recovery.LevelChecksum:  "the checksum of each",
+	recovery.LevelFull:      "checksum and place of each",
+}
+
+func printReport(out *output, file string, level recovery.Level, r table.Report) {
 	out.line("checked", "%s", file)
-	out.line("entries", "%s, checksum and place of each verified; keys %s, values %s",
-		countText(r.Entries), bytesText(r.KeyBytes), bytesText(r.ValueBytes))
+	if level == recovery.LevelHeader {
+		out.line("structure", "the heads of %s", plural(r.Directories, "directory"))
+		printProblems(out, r)
+		return
+	}
+	out.line("entries", "%s, %s verified; keys %s, values %s",
+		countText(r.Entries), verified[level], bytesText(r.KeyBytes), bytesText(r.ValueBytes))
 	out.line("structure", "%s, %s, %d of them overflow", plural(r.Directories, "directory"), plural(r.Segments, "segment"), r.Chains)
 	out.line("space", "%s, %s of them free; %s reached, %s free",
 		plural(r.Chunks, "chunk"), countText(r.FreeChunks), bytesText(r.ReachableBytes), bytesText(r.FreeBytes))
+	printProblems(out, r)
+}
+
+func printProblems(out *output, r table.Report) {
 	for _, p := range r.Problems {
 		out.line("PROBLEM", "%s", p)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"pmemtable/internal/layout"
 	"pmemtable/recovery"
 	"pmemtable/table"
 )
@@ -69,8 +70,55 @@ func TestCheckReportOfProblemsThatAreNotListed(t *testing.T) {
 	out := a.stdout(false)
 	report := table.Report{Dropped: 41}
 	report.Problems = append(report.Problems, recovery.Problem{Where: "record", What: hostileKey})
-	printReport(out, "f", report)
+	printReport(out, "f", recovery.LevelFull, report)
 	require.NoError(t, out.Flush())
 	assert.Contains(t, text.String(), "42 problems, the first 1 listed")
 	assertHarmless(t, text.String())
+}
+
+func TestCheckLevels(t *testing.T) {
+	file := newTable(t, "k", "a value to be damaged!", "other", "value")
+	damage(t, file, "a value to be damaged!")
+	for level, code := range map[string]int{"header": ExitOK, "structure": ExitOK, "checksum": ExitCorrupt, "full": ExitCorrupt} {
+		r := run(t, "check", "--json", "--level", level, file)
+		assert.Equal(t, code, r.code, level)
+		var d checkDocument
+		require.NoError(t, json.Unmarshal([]byte(r.out), &d))
+		assert.Equal(t, level, d.Level)
+		assert.Equal(t, code == ExitOK, d.Clean)
+		assert.False(t, d.Repairable)
+		text := run(t, "check", "--level", level, file)
+		assert.Contains(t, text.out, "structure    ")
+	}
+	assert.Contains(t, must(t, "check", "--level", "structure", file), "2, the block of each verified")
+	assert.Contains(t, must(t, "check", "--level", "header", file), "the heads of 1 directory\nresult       clean\n")
+	r := run(t, "check", "--progress=plain", file)
+	assert.Contains(t, r.err, "checking: 50 %, 1 of 2\n")
+	fails(t, ExitUsage, "header, structure, checksum or full", "check", "--level=deep", file)
+}
+
+// A count that is wrong, and nothing else, costs no entry.
+func TestCheckOfARepairableFileExitsWith7(t *testing.T) {
+	file := newTable(t, "k", "v", "l", "w")
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	h, err := layout.DecodeHeader(content)
+	require.NoError(t, err)
+	g := h.Geometry()
+	for _, at := range g.Regions().Superblock {
+		if s, ok := layout.DecodeSuperblock(g, content[at:]); ok {
+			s.Counts[0] += 5
+			copy(content[at:], s.Encode(g))
+		}
+	}
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	r := run(t, "check", "--json", file)
+	assert.Equal(t, ExitRepairable, r.code, r.err)
+	assert.Contains(t, r.out, `"repairable": true`)
+	assert.Contains(t, run(t, "check", file).out, "PROBLEM      superblock at offset 0x0: stripe 0 has ")
+	repaired := file + ".repaired"
+	r = run(t, "repair", file, repaired)
+	assert.Contains(t, r.out, "2; keys 2 B, values 2 B", r.err)
+	assert.Equal(t, "2\n", must(t, "count", repaired))
+	assert.Contains(t, must(t, "check", repaired), "clean")
 }

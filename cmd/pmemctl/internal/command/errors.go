@@ -25,6 +25,7 @@ const (
 	ExitLocked      = 4 // another process holds the file
 	ExitIO          = 5 // the operating system refused, or there is no room
 	ExitVersion     = 6 // the file is of a version that we do not know
+	ExitRepairable  = 7 // the file is damaged, and every entry is intact
 	ExitInterrupted = 130
 )
 

@@ -1,0 +1,100 @@
+package table_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"pmemtable/internal/layout"
+	"pmemtable/recovery"
+	"pmemtable/table"
+)
+
+// closedPlaces finds one object of each kind in a table that was closed.
+func closedPlaces(t *testing.T, b []byte) (directory, segment, slot, record uint64) {
+	t.Helper()
+	h, err := layout.DecodeHeader(b)
+	require.NoError(t, err)
+	g := h.Geometry()
+	var newest *layout.Superblock
+	for _, at := range g.Regions().Superblock {
+		if s, ok := layout.DecodeSuperblock(g, b[at:]); ok && (newest == nil || s.Sequence > newest.Sequence) {
+			newest = s
+		}
+	}
+	require.NotNil(t, newest)
+	word := func(at uint64) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+	directory, _, _ = layout.DecodeStripeRoot(newest.Roots[0])
+	segment, _, _, _ = layout.DecodeDirectoryWord(word(directory + layout.DirectoryHeaderBytes))
+	for slot = segment + layout.LineBytes; layout.SlotRecord(word(slot)) == 0; slot += layout.WordBytes {
+	}
+	return directory, segment, slot, layout.SlotRecord(word(slot))
+}
+
+// TestCheckLevels damages one place of each kind: the level that looks there finds
+// it, and so do those above; those below do not.
+func TestCheckLevels(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t")
+	tab, err := table.Open(path, &table.Options{Stripes: 2, Durability: table.OnSync})
+	require.NoError(t, err)
+	for i := range 500 {
+		require.NoError(t, tab.Put(fmt.Append(nil, "key ", i), fmt.Append(nil, "value ", i)))
+	}
+	require.NoError(t, tab.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	directory, segment, slot, record := closedPlaces(t, whole)
+	for _, c := range []struct {
+		what  string
+		at    uint64
+		bit   byte
+		level recovery.Level // the first that finds it
+	}{
+		{"nothing", 0, 0, recovery.LevelFull + 1},
+		{"directory header", directory, 1, recovery.LevelHeader},
+		{"segment header", segment + 16, 1, recovery.LevelStructure},
+		{"record's last byte", record + 12 + 5, 1, recovery.LevelChecksum},
+		{"slot's tag", slot + 1, 1, recovery.LevelFull},
+	} {
+		image := append([]byte(nil), whole...)
+		image[c.at] ^= c.bit
+		require.NoError(t, os.WriteFile(path, image, 0o600))
+		tab, err := table.Open(path, &table.Options{ReadOnly: true})
+		require.NoError(t, err)
+		for level := recovery.LevelHeader; level <= recovery.LevelFull; level++ {
+			var told atomic.Int64
+			report, err := tab.CheckWith(t.Context(), table.CheckOptions{Level: level,
+				Progress: func(n int) { told.Add(int64(n)) }})
+			if level >= c.level {
+				assert.ErrorIs(t, err, table.ErrCorrupt, "%s at level %s", c.what, level)
+				continue
+			}
+			assert.NoError(t, err, "%s at level %s", c.what, level)
+			want := int64(500)
+			if level == recovery.LevelHeader {
+				want = 0
+			}
+			assert.Equal(t, want, int64(report.Entries), "%s at level %s", c.what, level)
+			assert.Equal(t, want, told.Load(), "%s at level %s", c.what, level)
+		}
+		require.NoError(t, tab.Close())
+	}
+}
+
+func TestCheckEndsWithItsContext(t *testing.T) {
+	tab, err := table.Open(filepath.Join(t.TempDir(), "t"), nil)
+	require.NoError(t, err)
+	defer tab.Close()
+	require.NoError(t, tab.Put([]byte("k"), []byte("v")))
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	_, err = tab.CheckWith(ctx, table.CheckOptions{})
+	assert.ErrorIs(t, err, context.Canceled)
+}
