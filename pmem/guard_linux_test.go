@@ -20,7 +20,7 @@ func TestGuardMakesAnErrorOfAFault(t *testing.T) {
 		t.Skip("an emulator tells no address of a bus error")
 	}
 	path := filepath.Join(t.TempDir(), "p")
-	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, MaxSizeBytes: 1 << 20})
+	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, Media: pmem.PageCache, MaxSizeBytes: 1 << 20})
 	require.NoError(t, err)
 	require.NoError(t, os.Truncate(path, 4096))
 	for _, touch := range []func(){func() { p.Load(8192) }, func() { p.Store(8192, 1) }} {

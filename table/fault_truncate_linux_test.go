@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,10 +19,34 @@ import (
 // The failure looked for here: somebody cuts a file off, or writes over it, under
 // an open table, and the process dies, hangs or answers wrongly.
 
+// cutter cuts a file off between two growths of it, and lets no growth follow: one
+// that had looked at the file's size before the cut would make zeros of what is gone.
+type cutter struct {
+	pmem.System
+	mu  sync.Mutex
+	cut bool
+}
+
+func (c *cutter) Allocate(f *os.File, from, to int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut {
+		return os.NewSyscallError("fallocate", noSpace)
+	}
+	return c.System.Allocate(f, from, to)
+}
+
+func (c *cutter) truncate(path string, left int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = true
+	return os.Truncate(path, left)
+}
+
 // cutTable is an open table in a file of its own, with something in it.
-func cutTable(t *testing.T, media pmem.Media, durability table.Durability) (*table.Table, string) {
-	path := filepath.Join(t.TempDir(), "t.pmt")
-	p, err := pmem.Open(path, pmem.Options{Media: media, Geometry: tiny(2), MaxSizeBytes: 8 << 20})
+func cutTable(t *testing.T, media pmem.Media, durability table.Durability) (*table.Table, string, *cutter) {
+	path, system := filepath.Join(t.TempDir(), "t.pmt"), &cutter{System: pmem.RealSystem()}
+	p, err := pmem.Open(path, pmem.Options{Media: media, Geometry: tiny(2), System: system, MaxSizeBytes: 8 << 20})
 	require.NoError(t, err)
 	tab, err := table.OpenPool(p, &table.Options{Durability: table.OnSync})
 	require.NoError(t, err)
@@ -29,14 +54,14 @@ func cutTable(t *testing.T, media pmem.Media, durability table.Durability) (*tab
 		require.NoError(t, tab.Put(key(i), value(i, 100)))
 	}
 	if durability == table.OnSync {
-		return tab, path
+		return tab, path, system
 	}
 	require.NoError(t, tab.Close())
-	p, err = pmem.Open(path, pmem.Options{Media: media, MaxSizeBytes: 8 << 20})
+	p, err = pmem.Open(path, pmem.Options{Media: media, System: system, MaxSizeBytes: 8 << 20})
 	require.NoError(t, err)
 	tab, err = table.OpenPool(p, &table.Options{Durability: durability})
 	require.NoError(t, err)
-	return tab, path
+	return tab, path, system
 }
 
 // everyCallOn makes every call of a table and of a snapshot of it, and returns the
@@ -90,10 +115,10 @@ func TestFileCutOffWhileOpen(t *testing.T) {
 
 func testCutOff(t *testing.T, media pmem.Media, durability table.Durability, left int64) {
 	goroutines := runtime.NumGoroutine()
-	tab, path := cutTable(t, media, durability)
+	tab, path, system := cutTable(t, media, durability)
 	snap, err := tab.Snapshot()
 	require.NoError(t, err)
-	require.NoError(t, os.Truncate(path, left))
+	require.NoError(t, system.truncate(path, left))
 	met := 0
 	for name, err := range everyCallOn(tab, snap) {
 		if err == nil || errors.Is(err, table.ErrNotFound) || name == "All" || name == "Scan" {
@@ -125,7 +150,7 @@ func testCutOff(t *testing.T, media pmem.Media, durability table.Durability, lef
 // TestFileCutOffWhileReading is a reader's table.
 func TestFileCutOffWhileReading(t *testing.T) {
 	needFaultAddress(t)
-	tab, path := cutTable(t, pmem.PageCache, table.OnSync)
+	tab, path, _ := cutTable(t, pmem.PageCache, table.OnSync)
 	require.NoError(t, tab.Close())
 	tab, err := table.Open(path, &table.Options{ReadOnly: true})
 	require.NoError(t, err)
@@ -144,7 +169,7 @@ func TestFileCutOffWhileReading(t *testing.T) {
 func TestFileWrittenOverWhileOpen(t *testing.T) {
 	for _, filler := range []byte{0, 0xff, 0x5a} {
 		for from := int64(0); from < 60000; from += 12288 {
-			tab, path := cutTable(t, pmem.PageCache, table.OnSync)
+			tab, path, _ := cutTable(t, pmem.PageCache, table.OnSync)
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
 			require.NoError(t, err)
 			junk := make([]byte, 12288)
