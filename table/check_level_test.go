@@ -60,7 +60,7 @@ func TestCheckLevels(t *testing.T) {
 		{"nothing", 0, 0, recovery.LevelFull + 1},
 		{"directory header", directory, 1, recovery.LevelHeader},
 		{"segment header", segment + 16, 1, recovery.LevelStructure},
-		{"record's last byte", record + 12 + 5, 1, recovery.LevelChecksum},
+		{"a record's key", record + 12 + 5, 1, recovery.LevelChecksum},
 		{"slot's tag", slot + 1, 1, recovery.LevelFull},
 	} {
 		image := append([]byte(nil), whole...)
