@@ -89,11 +89,12 @@ type allocator struct {
 	swept     chan struct{}    // closed when sweepOver
 	sweepOver bool             // the sweep is done, or was given up
 	stopped   bool
+	ahead     bool  // growAhead runs
+	wanted    bool  // it has not looked since it was asked to
 	full      error // why the last growth failed, nil if it did not
 
 	growMu sync.Mutex // one growth at a time; taken before mu
-	ahead  chan struct{}
-	grown  uint64 // extents; guarded by growMu
+	grown  uint64     // extents; guarded by growMu
 }
 
 // newAllocator knows nothing of the chunks that the file has.
@@ -105,19 +106,16 @@ func newAllocator(p *Pool, chunks int) *allocator {
 		limit:   noLimit,
 		fresh:   make(map[int]struct{}),
 		swept:   make(chan struct{}),
-		ahead:   make(chan struct{}, 1),
 	}
 	a.segmentClass, _ = a.classes.Of(p.geometry.SegmentBytes)
 	a.partial = make([][]int32, len(a.classes.Sizes))
-	a.shards = newShards(len(a.classes.Sizes))
-	for range chunks {
-		a.chunks = append(a.chunks, chunk{state: chunkUnknown})
+	a.shards = newShards()
+	a.chunks = make([]chunk, chunks)
+	for i := range a.chunks {
+		a.chunks[i].state = chunkUnknown
 	}
 	a.unswept = chunks
 	a.free.extend(chunks)
-	if !p.readOnly {
-		go a.growAhead()
-	}
 	return a
 }
 
@@ -357,7 +355,7 @@ func (a *allocator) freshChunks(n, sizeBytes int, urgency Urgency) (int, error) 
 			}
 			a.nfree -= n
 			if a.nfree < keep+a.extentChunks()/2 {
-				a.wakeGrower()
+				a.startAhead()
 			}
 			return i, nil
 		}

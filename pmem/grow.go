@@ -20,28 +20,29 @@ func (a *allocator) extentChunksOf(chunks int) int {
 	return max(minExtentChunks, min(chunks/extentShare, maxExtentBytes/a.p.geometry.ChunkBytes))
 }
 
-// wakeGrower asks for an extent ahead of need. It never waits.
-func (a *allocator) wakeGrower() {
-	select {
-	case a.ahead <- struct{}{}:
-	default:
+// startAhead asks for an extent ahead of need. mu is locked; it never waits.
+func (a *allocator) startAhead() {
+	a.wanted = true
+	if !a.ahead && !a.stopped {
+		a.ahead = true
+		go a.growAhead()
 	}
 }
 
 // growAhead adds extents in the background, so that a writer seldom waits for a
 // system call. Its failures are not errors: whoever needs the room meets them.
 func (a *allocator) growAhead() {
-	for range a.ahead {
-		a.mu.Lock()
-		chunks, enough, stopped := len(a.chunks), a.nfree >= reserveChunks+a.extentChunks(), a.stopped
-		a.mu.Unlock()
-		if stopped {
-			return
-		}
-		if !enough {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.wanted && !a.stopped {
+		a.wanted = false
+		if chunks := len(a.chunks); a.nfree < reserveChunks+a.extentChunks() {
+			a.mu.Unlock()
 			_ = a.grow(chunks, a.extentChunksOf(chunks), a.extentChunksOf(chunks))
+			a.mu.Lock()
 		}
 	}
+	a.ahead = false
 }
 
 // grow adds chunks to the file, at least atLeast if the medium does not give want,
@@ -112,12 +113,8 @@ func (a *allocator) publish(have, n int, size uint64) {
 // stop ends the background work.
 func (a *allocator) stop() {
 	a.mu.Lock()
-	stopped := a.stopped
 	a.stopped = true
 	a.mu.Unlock()
-	if !stopped {
-		a.wakeGrower()
-	}
 	// A growth that is under way still stores the new size: wait for it, so that
 	// nothing is stored once the file's lock is given back.
 	a.growMu.Lock()

@@ -133,8 +133,9 @@ func TestTornSuperblock(t *testing.T) {
 		require.Equal(t, sequence, slots[0].Sequence)
 		require.Equal(t, sequence-1, slots[1].Sequence)
 		require.Equal(t, *superblock(sequence), slots[0].Superblock)
-		require.Equal(t, sequence, p.HighestSequence())
-		require.Equal(t, sequence*10, p.HighestEpoch())
+		highestSequence, highestEpoch := p.Highest()
+		require.Equal(t, sequence, highestSequence)
+		require.Equal(t, sequence*10, highestEpoch)
 	}
 	whole, newest := h.Image(), slots[0]
 	require.NoError(t, p.Close())

@@ -9,7 +9,7 @@ import (
 // that they seldom wait for each other.
 type shard struct {
 	mu     sync.Mutex
-	blocks [][]uint64 // per class; guarded by mu
+	blocks [][]uint64 // per class, nil until there are any; guarded by mu
 	_      [64]byte   // neighbours' locks do not share a line
 }
 
@@ -23,25 +23,21 @@ func shardBatch(sizeBytes int) int {
 	return max(1, min(shardMaxBlocks, shardMaxBytes/sizeBytes))
 }
 
-func newShards(classes int) []shard {
+func newShards() []shard {
 	n := 4
 	for n < 4*runtime.GOMAXPROCS(0) && n < 256 {
 		n *= 2
 	}
-	shards := make([]shard, n)
-	for i := range shards {
-		shards[i].blocks = make([][]uint64, classes)
-	}
-	return shards
+	return make([]shard, n)
 }
 
 func (s *shard) pop(class int) (uint64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := s.blocks[class]
-	if len(list) == 0 {
+	if s.blocks == nil || len(s.blocks[class]) == 0 {
 		return 0, false
 	}
+	list := s.blocks[class]
 	s.blocks[class] = list[:len(list)-1]
 	return list[len(list)-1], true
 }
@@ -54,6 +50,9 @@ func (s *shard) push(class int, blocks []uint64, a *allocator) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.blocks == nil {
+		s.blocks = make([][]uint64, len(a.classes.Sizes))
+	}
 	if len(s.blocks[class]) > 0 { // another writer of the stripe was as quick
 		a.p.Free(blocks...)
 		return
@@ -70,8 +69,10 @@ func (p *Pool) DrainShards() {
 		s := &p.space.shards[i]
 		s.mu.Lock()
 		for class, list := range s.blocks {
-			p.Free(list...)
-			s.blocks[class] = list[:0]
+			if len(list) > 0 {
+				p.Free(list...)
+				s.blocks[class] = list[:0]
+			}
 		}
 		s.mu.Unlock()
 	}

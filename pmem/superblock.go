@@ -67,26 +67,16 @@ func (p *Pool) verifies(s *Superblock) bool {
 	return true
 }
 
-// HighestSequence is the highest sequence of any intact slot, void or not.
-func (p *Pool) HighestSequence() uint64 {
-	var highest uint64
+// Highest returns the highest sequence of any intact slot, void or not, and the
+// highest epoch that any of them or the epoch word names.
+func (p *Pool) Highest() (sequence, epoch uint64) {
+	epoch = p.Load(p.regions.Control + layout.ControlEpoch)
 	for i := range p.regions.Superblock {
 		if s, ok := p.readSlot(i); ok {
-			highest = max(highest, s.Sequence)
+			sequence, epoch = max(sequence, s.Sequence), max(epoch, s.Epoch)
 		}
 	}
-	return highest
-}
-
-// HighestEpoch is the highest epoch that any intact slot or the epoch word names.
-func (p *Pool) HighestEpoch() uint64 {
-	highest := p.Load(p.regions.Control + layout.ControlEpoch)
-	for i := range p.regions.Superblock {
-		if s, ok := p.readSlot(i); ok {
-			highest = max(highest, s.Epoch)
-		}
-	}
-	return highest
+	return sequence, epoch
 }
 
 func (p *Pool) readSlot(i int) (*Superblock, bool) {

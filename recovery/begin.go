@@ -45,7 +45,8 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Start{Decision: d, NextSequence: max(p.HighestSequence(), p.Previous().Floor) + 1, IdleSlot: idleSlot(d)}
+	sequence, highest := p.Highest() // of what nothing below stores to before the epoch is set
+	s := &Start{Decision: d, NextSequence: max(sequence, p.Previous().Floor) + 1, IdleSlot: idleSlot(d)}
 	if d.Unproven {
 		if err := proveRoot(p, d); err != nil {
 			return nil, err
@@ -55,7 +56,6 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	if err != nil {
 		return nil, err
 	}
-	highest := p.HighestEpoch()
 	if highest >= layout.MaxEpoch {
 		return nil, p.Corrupt("epoch", p.Regions().Control+layout.ControlEpoch, "%d is beyond what a table can reach", highest)
 	}

@@ -303,7 +303,8 @@ func TestBegin(t *testing.T) {
 		require.EqualValues(t, 3, s.Protected[0].Sequence)
 		require.Nil(t, s.Counts)
 		require.Greater(t, s.Epoch, s.Protected[0].Epoch)
-		require.Equal(t, s.Epoch, p.HighestEpoch())
+		_, highest := p.Highest()
+		require.Equal(t, s.Epoch, highest)
 		require.NoError(t, p.Close())
 		for _, at := range geometry.Regions().Session { // the kill after it
 			next, ok := layout.DecodeSession(h.Image()[at:][:layout.PageBytes])
@@ -360,7 +361,7 @@ func TestBegin(t *testing.T) {
 		require.NoError(t, p.Close())
 	})
 	t.Run("the epochs are used up", func(t *testing.T) {
-		// HighestEpoch refuses; nothing wraps around.
+		// Begin refuses; nothing wraps around.
 		b := slices.Clone(image)
 		at := geometry.Regions().Control + layout.ControlEpoch
 		copy(b[at:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0})

@@ -57,22 +57,24 @@ func eachStripe(ctx context.Context, p *pmem.Pool, stripes int, fn func(stripe i
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
-		errs = make([]error, max(1, runtime.GOMAXPROCS(0)/2))
+		errs = make([]error, max(1, min(stripes, runtime.GOMAXPROCS(0)/2)))
 	)
-	for w := range errs {
-		wg.Go(func() {
-			for errs[w] == nil {
-				i := int(next.Add(1) - 1)
-				if i >= stripes {
-					return
-				}
-				if errs[w] = ctx.Err(); errs[w] == nil {
-					errs[w] = p.Guard(func() error { return fn(i) })
-				}
+	worker := func(w int) {
+		for errs[w] == nil {
+			i := int(next.Add(1) - 1)
+			if i >= stripes {
+				return
 			}
-			next.Store(int64(stripes)) // one error is enough
-		})
+			if errs[w] = ctx.Err(); errs[w] == nil {
+				errs[w] = p.Guard(func() error { return fn(i) })
+			}
+		}
+		next.Store(int64(stripes)) // one error is enough
 	}
+	for w := range len(errs) - 1 {
+		wg.Go(func() { worker(w) })
+	}
+	worker(len(errs) - 1)
 	wg.Wait()
 	return errors.Join(errs...)
 }

@@ -62,7 +62,7 @@ func (t *Table) extentsOf(f *frozen) []layout.Extent {
 	if f.born == nil {
 		return nil
 	}
-	extents := make([]layout.Extent, 0, t.geometry.MaxExtents())
+	extents := make([]layout.Extent, 0, len(f.born)+len(f.fresh))
 	for _, b := range f.born {
 		extents = append(extents, t.pool.Checksum(b.Offset, int(b.Bytes)))
 	}

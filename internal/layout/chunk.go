@@ -2,7 +2,7 @@ package layout
 
 import (
 	"hash/crc32"
-	"sort"
+	"sync"
 )
 
 // The arena is an array of chunks. A chunk is free, or holds blocks of one size
@@ -91,9 +91,21 @@ type Classes struct {
 	byUnits []uint8 // class of a size, by size/UnitBytes rounded up
 }
 
-// NewClasses computes the classes of chunks of the given size.
+// classesOf holds what NewClasses computed: one entry per size of chunks.
+var classesOf sync.Map
+
+// NewClasses returns the classes of chunks of the given size. They are shared, and
+// must not be changed.
 func NewClasses(chunkBytes int) *Classes {
-	var sizes []int
+	if c, ok := classesOf.Load(chunkBytes); ok {
+		return c.(*Classes)
+	}
+	c, _ := classesOf.LoadOrStore(chunkBytes, computeClasses(chunkBytes))
+	return c.(*Classes)
+}
+
+func computeClasses(chunkBytes int) *Classes {
+	sizes := make([]int, 0, 64)
 	for s := UnitBytes; s <= 256; s += UnitBytes {
 		sizes = append(sizes, s)
 	}
@@ -109,8 +121,12 @@ func NewClasses(chunkBytes int) *Classes {
 		}
 	}
 	c := &Classes{Sizes: sizes, byUnits: make([]uint8, chunkBytes/UnitBytes+1)}
+	class := 0
 	for u := range c.byUnits {
-		c.byUnits[u] = uint8(sort.SearchInts(sizes, u*UnitBytes))
+		for class < len(sizes) && sizes[class] < u*UnitBytes {
+			class++
+		}
+		c.byUnits[u] = uint8(class)
 	}
 	return c
 }

@@ -3,6 +3,7 @@ package layout
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"sync"
 )
 
 // Superblock is a committed root: the whole table as it stood at the end of an
@@ -86,27 +87,34 @@ func (s *Superblock) Encode(g Geometry) []byte {
 	return b
 }
 
+// slotCopies are buffers of DecodeSuperblock, which an open calls many times.
+var slotCopies = sync.Pool{New: func() any { return new([]byte) }}
+
 // DecodeSuperblock returns false for an empty, torn or damaged slot.
 func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
 	if len(slot) < g.SuperblockBytes() {
 		return nil, false
 	}
-	b := append([]byte(nil), slot[:g.SuperblockBytes()]...)
+	copied := slotCopies.Get().(*[]byte)
+	defer slotCopies.Put(copied)
+	b := append((*copied)[:0], slot[:g.SuperblockBytes()]...) // it may be changing
+	*copied = b
 	le := binary.LittleEndian
 	sum := le.Uint64(b[superCRC:])
 	le.PutUint64(b[superCRC:], 0)
+	sequence, epoch, extents := le.Uint64(b[superSequence:]), le.Uint64(b[superEpoch:]), le.Uint64(b[superExtents:])
+	if sequence == 0 || epoch > MaxEpoch || le.Uint64(b[SuperStripes:]) != uint64(g.Stripes) ||
+		extents > uint64(g.MaxExtents()) || uint64(crc32.Checksum(b, Castagnoli)) != sum {
+		return nil, false
+	}
+	words := make([]uint64, 2*g.Stripes)
 	s := &Superblock{
-		Sequence:    le.Uint64(b[superSequence:]),
-		Epoch:       le.Uint64(b[superEpoch:]),
+		Sequence:    sequence,
+		Epoch:       epoch,
 		Metadata:    le.Uint64(b[SuperMetadata:]),
 		CountsKnown: le.Uint64(b[superFlags:])&1 != 0,
-		Roots:       make([]uint64, g.Stripes),
-		Counts:      make([]uint64, g.Stripes),
-	}
-	extents := le.Uint64(b[superExtents:])
-	if uint64(crc32.Checksum(b, Castagnoli)) != sum || s.Sequence == 0 || s.Epoch > MaxEpoch ||
-		le.Uint64(b[SuperStripes:]) != uint64(g.Stripes) || extents > uint64(g.MaxExtents()) {
-		return nil, false
+		Roots:       words[:g.Stripes:g.Stripes],
+		Counts:      words[g.Stripes:],
 	}
 	for i := range int(extents) {
 		at := SuperRoots + 2*g.Stripes*WordBytes + i*extentBytes
