@@ -657,10 +657,15 @@ func (b *crashBench) load(image []byte) *pmem.Heap {
 		return b.heap
 	}
 	now := b.writer.Bytes(0, len(image))
-	for i := 0; i < len(image); i += 256 {
-		end := min(i+256, len(image))
-		if !bytes.Equal(now[i:end], image[i:end]) {
-			b.writer.Copy(uint64(i), image[i:end])
+	for i := 0; i < len(image); i += layout.PageBytes {
+		end := min(i+layout.PageBytes, len(image))
+		if bytes.Equal(now[i:end], image[i:end]) {
+			continue
+		}
+		for j := i; j < end; j += 256 {
+			if end := min(j+256, end); !bytes.Equal(now[j:end], image[j:end]) {
+				b.writer.Copy(uint64(j), image[j:end])
+			}
 		}
 	}
 	return b.heap
