@@ -91,6 +91,7 @@ func TestBackupUnderLoad(t *testing.T) {
 }
 
 func TestBackupOfWhatThereIs(t *testing.T) {
+	t.Parallel()
 	frame := 256 << 10
 	for name, entries := range map[string]map[string]string{
 		"nothing":            {},
@@ -142,6 +143,7 @@ func refused(t *testing.T, dir string, r io.Reader, want error, what string) {
 }
 
 func TestDamagedBackups(t *testing.T) {
+	t.Parallel()
 	r := seeded(t)
 	tab := onHeap(t, pmem.Tmpfs, 1, 4<<20)
 	for i := range 12 {

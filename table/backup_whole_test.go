@@ -89,6 +89,7 @@ func TestBackupsOfEqualContentsAreEqual(t *testing.T) {
 // TestEveryBitOfABackupCounts: a small stream, cut off at every byte, and with
 // every bit turned.
 func TestEveryBitOfABackupCounts(t *testing.T) {
+	t.Parallel()
 	r := seeded(t)
 	tab := onHeap(t, pmem.Tmpfs, 1, 1<<20)
 	require.NoError(t, tab.Put([]byte("k"), []byte("value")))

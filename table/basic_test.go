@@ -27,6 +27,7 @@ func value(i, n int) []byte {
 }
 
 func TestManyKeysGoInAndComeBack(t *testing.T) {
+	t.Parallel()
 	for _, media := range mediaHere() {
 		t.Run(media.String(), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "t.pmt")

@@ -55,6 +55,7 @@ func eitherOr(h, a, b uint64) uint64 {
 }
 
 func TestCollisions(t *testing.T) {
+	t.Parallel()
 	n, many := 700, 3000 // the time grows with their square
 	if testing.Short() || race.Enabled {
 		n, many = 200, 200

@@ -86,6 +86,7 @@ func probe(t testing.TB, image []byte, media pmem.Media, want map[string]string)
 // TestEveryBitOfTheFixedParts flips the bits of what the fixed parts use, one by
 // one: some of them, or all in the long run.
 func TestEveryBitOfTheFixedParts(t *testing.T) {
+	t.Parallel()
 	for _, closed := range []bool{true, false} {
 		image, want := damageImage(t, pmem.PageCache, closed)
 		regions := tiny(2).Regions()
@@ -119,6 +120,7 @@ func TestEveryBitOfTheFixedParts(t *testing.T) {
 
 // TestEveryLength cuts the file off everywhere that matters.
 func TestEveryLength(t *testing.T) {
+	t.Parallel()
 	image, want := damageImage(t, pmem.PageCache, true)
 	step := 512
 	if testing.Short() {
@@ -137,6 +139,7 @@ func TestEveryLength(t *testing.T) {
 
 // TestRandomDamage changes bytes anywhere.
 func TestRandomDamage(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))

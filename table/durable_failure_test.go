@@ -129,6 +129,7 @@ type discard struct{}
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 func TestFailedSync(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []table.Durability{table.Always, table.OnSync} {
 		for _, how := range []failure{{"once", false, false}, {"forever", true, false}, {"once, pages dropped", false, true}} {
 			t.Run(durability.String()+"/"+how.name, func(t *testing.T) {

@@ -61,6 +61,7 @@ func pour(t *testing.T, tab *table.Table, want map[string]string, from, n, size 
 }
 
 func TestFull(t *testing.T) {
+	t.Parallel()
 	for _, media := range mediaHere() {
 		for name, c := range map[string]struct {
 			geometry pmem.Geometry
@@ -76,6 +77,7 @@ func TestFull(t *testing.T) {
 			"default, large values, maximum": {pmem.Geometry{Stripes: 4}, 30_000, 4 << 20, false},
 		} {
 			t.Run(fmt.Sprint(media, ", ", name), func(t *testing.T) {
+				t.Parallel()
 				sys := &scarce{System: pmem.RealSystem()}
 				po := pmem.Options{Geometry: c.geometry, Media: media, System: sys, MaxSizeBytes: c.maxSize}
 				path := filepath.Join(t.TempDir(), "t.pmt")
@@ -191,6 +193,7 @@ func TestFull(t *testing.T) {
 // TestReserveLasts: the room that is kept for deletes is not used up by what is
 // stored between them, however often the table is full, committed and made room in.
 func TestReserveLasts(t *testing.T) {
+	t.Parallel()
 	rounds := 150
 	if testing.Short() {
 		rounds = 30

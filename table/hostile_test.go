@@ -210,6 +210,7 @@ func forgeries() map[string]func(f *forgery) {
 }
 
 func TestForgedFilesAreErrorsOrAnswers(t *testing.T) {
+	t.Parallel()
 	h := pmem.NewHeap(nil, 4<<20)
 	tab := openOn(t, h, pmem.Options{Media: pmem.Tmpfs, Geometry: tiny(2)}, &table.Options{Durability: table.OnSync})
 	want := make(map[string]string)

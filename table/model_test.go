@@ -43,6 +43,7 @@ func drawOps(maxOps int) *rapid.Generator[[]op] {
 }
 
 func TestModel(t *testing.T) {
+	t.Parallel()
 	type setup struct {
 		name       string
 		media      pmem.Media
@@ -65,6 +66,7 @@ func TestModel(t *testing.T) {
 		setup{"tiny and full, always", pmem.Auto, table.Always, small, 192 << 10, 60})
 	for _, s := range setups {
 		t.Run(fmt.Sprint(s.name, " on ", s.media), func(t *testing.T) {
+			t.Parallel()
 			var deaths, reboots, fulls, unasked int
 			rapid.Check(t, func(rt *rapid.T) {
 				po := pmem.Options{Geometry: s.geometry(rt), Media: s.media}

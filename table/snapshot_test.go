@@ -13,6 +13,7 @@ import (
 )
 
 func TestSnapshotBatchManyBackup(t *testing.T) {
+	t.Parallel()
 	for _, media := range mediaHere() {
 		t.Run(media.String(), func(t *testing.T) {
 			dir := t.TempDir()
