@@ -37,6 +37,11 @@ func (o *output) line(label, format string, args ...any) {
 	_ = o.WriteByte('\n')
 }
 
+// quotedLine is line for text that holds no foreign bytes but by %q.
+func (o *output) quotedLine(label, format string, args ...any) {
+	fmt.Fprintf(o, "%-13s"+format+"\n", append([]any{label}, args...)...)
+}
+
 // schemaVersion counts changes of the --json documents that a program could
 // stumble over; new fields are not among them.
 const schemaVersion = 1
