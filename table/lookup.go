@@ -112,6 +112,7 @@ func (t *Table) scan(segment uint64, first, end int, tag uint64, shift uint, key
 			if word&layout.SlotLinkMask == 0 {
 				continue
 			}
+			p.Prefetch(layout.SlotRecord(word) + layout.LineBytes) // on its way with the first line
 			if f := t.match(layout.SlotRecord(word), tag, shift, key); f.outcome != absent {
 				return f, false
 			}
