@@ -89,7 +89,7 @@ read-only: they create and change nothing.`,
 	root.SetHelpTemplate(helpTemplate)
 	root.AddCommand(
 		a.newCreate(), a.newImport(), a.newExport(),
-		a.newGet(), a.newPut(), a.newDelete(), a.newScan(), a.newCount(),
+		a.newGet(), a.newPut(), a.newDelete(), a.newScan(), a.newCount(), a.newKeys(),
 		a.newInfo(), a.newDoctor(), a.newStats(), a.newDiff(), a.newExplain(), a.newDump(),
 		a.newCheck(), a.newRepair(), a.newCompact(), a.newBackup(), a.newRestore(),
 		a.newDemo(), a.newDemoWriter(),

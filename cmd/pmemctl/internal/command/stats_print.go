@@ -101,12 +101,7 @@ func printStats(out *output, d statsDocument) error {
 	for _, p := range d.ProbeLengths {
 		fmt.Fprintf(out, "%12s %12s  %7s  %s\n", plural(p.Lines, "line"), countText(p.Entries), percent(ratio(p.Entries, d.Entries)), bar(p.Entries, d.Entries))
 	}
-	v := d.ValueSizes
-	fmt.Fprintf(out, "\nvalue sizes  mean %s, half up to %s, 90 %% up to %s, 99 %% up to %s, largest %s\n",
-		bytesText(int64(math.Round(v.MeanBytes))), bytesText(v.P50Bytes), bytesText(v.P90Bytes), bytesText(v.P99Bytes), bytesText(v.MaxBytes))
-	for _, b := range v.Buckets {
-		fmt.Fprintf(out, "%12s %12s  %7s  %s\n", "to "+bytesText(b.ToBytes), countText(b.Entries), percent(ratio(b.Entries, d.Entries)), bar(b.Entries, d.Entries))
-	}
+	printSizes(out, "value sizes", &d.ValueSizes, d.Entries)
 	fmt.Fprintf(out, "\nblock size   %12s %12s %9s  %s\n", "used", "free", "chunks", "of the chunks' bytes in use")
 	for _, c := range d.SizeClasses {
 		fmt.Fprintf(out, "%12s %12s %12s %9s  %7s\n", countText(c.BlockBytes)+" B", countText(c.Used), countText(c.Free), countText(c.Chunks), percent(c.Utilization))
