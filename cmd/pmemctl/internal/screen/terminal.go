@@ -44,3 +44,13 @@ func (s Style) paint(code, text string) string {
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
+
+// Block is a place of a map: a coloured block, the fuller the denser, where there is
+// colour, and else a letter.
+func (s Style) Block(letter, colour string, fill float64) string {
+	if !s.on {
+		return letter
+	}
+	shades := []string{"░", "▒", "▓", "█"}
+	return s.paint(colour, shades[min(3, max(0, int(fill*4)))])
+}
