@@ -149,6 +149,10 @@ func TestOpenOptions(t *testing.T) {
 	for name, o := range map[string]*table.Options{
 		"negative stripes":  {Stripes: -1},
 		"too many stripes":  {Stripes: 4097},
+		"odd segments":      {SegmentSize: 5000},
+		"small segments":    {SegmentSize: 256},
+		"large segments":    {SegmentSize: 32 << 10},
+		"negative segments": {SegmentSize: -4096},
 		"negative size":     {MaxSize: -1},
 		"size beyond links": {MaxSize: 1 << 45},
 		"no such medium":    {Media: 77},
@@ -165,8 +169,9 @@ func TestOpenOptions(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, names, "an Open that failed left something behind")
 
-	tab, err := table.Open(path, &table.Options{Stripes: 5, MustCreate: true})
+	tab, err := table.Open(path, &table.Options{Stripes: 5, SegmentSize: 4096, MustCreate: true})
 	require.NoError(t, err)
+	require.EqualValues(t, 4096, tab.Stats().SegmentSizeBytes)
 	require.Equal(t, 8, tab.Stats().Stripes)
 	require.NoError(t, tab.Put(key(1), b("value")))
 	_, err = table.Open(path, nil)
@@ -179,6 +184,7 @@ func TestOpenOptions(t *testing.T) {
 	tab, err = table.Open(path, &table.Options{Stripes: 64, MustExist: true, TrustMedia: true, MaxSize: 4 << 30})
 	require.NoError(t, err)
 	require.Equal(t, 8, tab.Stats().Stripes, "a table that exists keeps its own")
+	require.EqualValues(t, 4096, tab.Stats().SegmentSizeBytes)
 	require.EqualValues(t, 4<<30, tab.Stats().MaxSizeBytes)
 	v, err := tab.Get(key(1))
 	require.NoError(t, err)

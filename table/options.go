@@ -18,9 +18,16 @@ type Options struct {
 	// time; rounded up to a power of two, at most 4096. 0: 64. A table that
 	// exists keeps its own.
 	Stripes int
+	// SegmentSize of a table that is created, in bytes: a power of two from 512 to
+	// 16384. 0: 16384. A commit writes a copy of each segment that was changed since
+	// the last one: 4096 makes Always and short Intervals cheaper, for tables of up
+	// to some 500,000 entries a stripe; in larger ones the directories, which
+	// are copied with them, grow to more than what is saved. A table that exists
+	// keeps its own.
+	SegmentSize int
 	// MaxSize bounds the file, in bytes. It costs address space only, and may
 	// differ from one open to the next. 0: 64 GiB. Each stripe that has an entry
-	// takes at least a segment of 16 KiB, so a bound of a few MiB wants few stripes.
+	// takes at least a segment, so a bound of a few MiB wants few stripes.
 	MaxSize int64
 	// Durability says when a write counts as done. The zero value is Always.
 	Durability Durability
@@ -54,7 +61,7 @@ func (o Options) poolOptions() (pmem.Options, error) {
 		return pmem.Options{}, fmt.Errorf("stripes: %d are not between 1 and %d", o.Stripes, layout.MaxStripes)
 	}
 	return pmem.Options{
-		Geometry:     pmem.Geometry{Stripes: stripes},
+		Geometry:     pmem.Geometry{Stripes: stripes, SegmentBytes: o.SegmentSize},
 		MaxSizeBytes: o.MaxSize,
 		Media:        o.Media,
 		ReadOnly:     o.ReadOnly,

@@ -186,6 +186,8 @@ func label(c stores.Config) string {
 	switch {
 	case c.Name != "pmemtable":
 		return c.Name
+	case c.SegmentBytes != 0:
+		return fmt.Sprintf("pmemtable Always, segments of %d KiB", c.SegmentBytes>>10)
 	case c.Sync == stores.Always:
 		return "pmemtable Always"
 	case c.Sync == stores.Interval:

@@ -53,6 +53,7 @@ func always(o options, out io.Writer) (goals []report.Goal, err error) {
 	most := o.writers[len(o.writers)-1]
 	all, err := field(o, "always", o.entries, []stores.Config{
 		{Name: "pmemtable", Sync: stores.Always},
+		{Name: "pmemtable", Sync: stores.Always, SegmentBytes: 4096},
 		{Name: "bbolt", Sync: stores.Always},
 		{Name: "bbolt Batch", Sync: stores.Always, Writers: most},
 		{Name: "Pebble", Sync: stores.Always},

@@ -24,7 +24,7 @@ func openTable(c Config) (Store, error) {
 			return nil, err
 		}
 	}
-	opts := table.Options{Media: media, TrustMedia: c.Trust}
+	opts := table.Options{Media: media, TrustMedia: c.Trust, SegmentSize: c.SegmentBytes}
 	switch c.Sync {
 	case Always:
 		opts.Durability = table.Always

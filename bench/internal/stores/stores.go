@@ -68,6 +68,8 @@ type Config struct {
 	Media string // pmemtable: "", dax, pagecache, tmpfs
 	// Trust leaves out pmemtable's checks of checksums.
 	Trust bool
+	// SegmentBytes of pmemtable; 0: its default.
+	SegmentBytes int
 	// Entries that are expected.
 	Entries int
 	// Writers that work at the same time: bbolt's batches need to know.
