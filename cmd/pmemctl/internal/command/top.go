@@ -1,0 +1,194 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"pmemtable/cmd/pmemctl/internal/screen"
+	"pmemtable/table"
+)
+
+func (a *App) newTop() *cobra.Command {
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use:   "top [flags] FILE",
+		Short: "Watch a table that another process uses",
+		Long: `Watch on the terminal what happens in a table that another process writes: how
+often it commits, cuts epochs, reclaims space, how its entries and its file grow,
+now, on average, at most, and as a line of the last intervals. q ends it.
+
+It reads counters in the file and asks nothing of the process. They are those of
+pmemctl stats --interval, which says what each is and prints lines; what a process
+alone knows, such as its splits and how long its commits take, its Stats tell.`,
+		Example: `  pmemctl top debs.pmt
+  pmemctl top --interval 200ms /mnt/pmem/index.pmt`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if interval < time.Millisecond {
+				return usagef("--interval: not a time of at least 1ms")
+			}
+			if !a.IsTerminal(a.Out) {
+				return usagef("standard output is no terminal; pmemctl stats --interval prints lines")
+			}
+			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
+				return a.top(cmd.Context(), args[0], t, interval)
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&interval, "interval", time.Second, "time from one look to the next")
+	return cmd
+}
+
+func (a *App) top(ctx context.Context, file string, t *table.Table, interval time.Duration) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	full := screen.EnterFullScreen(a.In, a.Out)
+	defer full.Leave()
+	if a.IsTerminal(a.In) {
+		go a.untilQuit(stop)
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	v := newTopView(file, screen.NewStyle(true, a.Getenv))
+	return v.run(ctx, t.Activity, time.Now(), ticker.C, func() error {
+		return full.Show(v.lines(screen.Width(a.Out)))
+	})
+}
+
+// untilQuit waits for a key that ends the view.
+func (a *App) untilQuit(stop func()) {
+	var key [1]byte
+	for {
+		_, err := a.In.Read(key[:])
+		switch {
+		case err != nil:
+			return // keys are gone, the view goes on: a signal ends it
+		case key[0] == 'q', key[0] == 'Q', key[0] == 3, key[0] == 4: // Ctrl-C, Ctrl-D
+			stop()
+			return
+		}
+	}
+}
+
+// topView is what top shows.
+type topView struct {
+	file  string
+	style screen.Style
+	now   table.Activity
+	last  intervalDocument
+	rates []*topRate
+}
+
+// topRate is one line: a rate and its past.
+type topRate struct {
+	name  string
+	of    func(d *intervalDocument) (rate float64, known bool)
+	text  func(rate float64) string
+	past  []float64
+	known bool // of the last interval
+	sum   float64
+	count int
+	most  float64
+}
+
+// keepPast bounds what a line remembers.
+const keepPast = 512
+
+func newTopView(file string, style screen.Style) *topView {
+	always := func(of func(d *intervalDocument) float64) func(d *intervalDocument) (float64, bool) {
+		return func(d *intervalDocument) (float64, bool) { return of(d), true }
+	}
+	return &topView{file: file, style: style, rates: []*topRate{
+		{name: "commits/s", text: number, of: always(func(d *intervalDocument) float64 { return d.CommitsPerS })},
+		{name: "cuts/s", text: number, of: always(func(d *intervalDocument) float64 { return d.CutsPerS })},
+		{name: "collections/s", text: number, of: always(func(d *intervalDocument) float64 { return d.CollectionsPer })},
+		{name: "entries/s", text: number, of: func(d *intervalDocument) (float64, bool) {
+			if d.EntriesPerS == nil {
+				return 0, false
+			}
+			return *d.EntriesPerS, true
+		}},
+		{name: "growth/s", text: func(f float64) string { return bytesText(int64(f)) }, of: always(func(d *intervalDocument) float64 { return d.GrowthPerS })},
+	}}
+}
+
+// run looks at every tick and shows what is new, until ctx ends, which is no error.
+func (v *topView) run(ctx context.Context, look func() table.Activity, began time.Time, ticks <-chan time.Time, show func() error) error {
+	v.now = look()
+	for {
+		if err := show(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case at := <-ticks:
+			before := v.now
+			v.now = look()
+			v.add(newIntervalDocument(v.file, before, v.now, at.Sub(began)))
+			began = at
+		}
+	}
+}
+
+func (v *topView) add(d intervalDocument) {
+	v.last = d
+	for _, r := range v.rates {
+		rate, known := r.of(&d)
+		if r.known = known; !known {
+			continue
+		}
+		r.past = append(r.past, rate)
+		if len(r.past) > keepPast {
+			r.past = r.past[len(r.past)-keepPast:]
+		}
+		r.sum, r.count = r.sum+rate, r.count+1
+		if r.count == 1 || rate > r.most {
+			r.most = rate
+		}
+	}
+}
+
+// lines is the screen, no wider than a terminal.
+func (v *topView) lines(width int) []string {
+	entries := "not counted yet"
+	if v.now.EntriesKnown {
+		entries = countText(v.now.Entries) + " at the last commit"
+	}
+	lines := []string{
+		v.style.Bold(clipped("pmemctl top  "+screen.Escape(v.file), width)),
+		clipped(fmt.Sprintf("size %s, entries %s", bytesText(v.now.FileSizeBytes), entries), width),
+		clipped(fmt.Sprintf("session %d, epoch %d, commit %d", v.now.Generation, v.now.Epoch, v.now.CommitSequence), width),
+		"",
+		v.style.Faint(clipped(fmt.Sprintf("%-14s %11s %11s %11s  last intervals", "", "now", "mean", "most"), width)),
+	}
+	for _, r := range v.rates {
+		now, mean, most := "?", "?", "?"
+		if r.known {
+			now = r.text(r.past[len(r.past)-1])
+		}
+		if r.count > 0 {
+			mean, most = r.text(math.Round(r.sum/float64(r.count))), r.text(r.most)
+		}
+		head := clipped(fmt.Sprintf("%-14s %11s %11s %11s  ", r.name, now, mean, most), width)
+		line := head
+		if room := width - utf8.RuneCountInString(head); room > 0 {
+			line += v.style.Cyan(screen.Sparkline(r.past, room))
+		}
+		lines = append(lines, line)
+	}
+	return append(lines, "", v.style.Faint(clipped("q quits", width)))
+}
+
+// clipped cuts text off at a width, with a mark.
+func clipped(text string, width int) string {
+	if utf8.RuneCountInString(text) <= width {
+		return text
+	}
+	return string([]rune(text)[:max(0, width-1)]) + "…"
+}
