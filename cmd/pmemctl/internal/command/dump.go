@@ -38,7 +38,8 @@ first bytes are shown, unless --all is given.`,
   pmemctl dump debs.pmt stripe 12
   pmemctl dump --all debs.pmt record 0x195c00
   pmemctl dump --json debs.pmt chunk 3`,
-		Args: arguments(2, 3),
+		Args:              arguments(2, 3),
+		ValidArgsFunction: completeKinds,
 		RunE: func(_ *cobra.Command, args []string) error {
 			address, err := dumpAddress(args)
 			if err != nil {

@@ -94,12 +94,15 @@ read-only: they create and change nothing.`,
 		a.newCheck(), a.newRepair(), a.newCompact(), a.newBackup(), a.newRestore(),
 		a.newDemo(), a.newDemoWriter(),
 	)
+	completeValues(root)
 	return root
 }
 
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
-{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}` + `
+{{end}}{{if or .Runnable .HasSubCommands}}{{.UsageString}}{{end}}` + exitCodes
+
+const exitCodes = `
 Exit codes: 0 ok, 1 key not found or condition not met, 2 usage, 3 corruption,
 4 locked, 5 I/O, 6 unsupported version, 7 damaged but every entry intact.
 `
