@@ -243,6 +243,9 @@ func (t *Table) markAll(s *recovery.Start) (*recovery.Marked, error) {
 
 // marked takes notice of what the marking found, or why it did not.
 func (t *Table) marked(s *recovery.Start, m *recovery.Marked, err error, began time.Time) {
+	// Before the sweep is said to be over: whoever waits for room must find what the
+	// marking held. Until the sweep these blocks only queue.
+	t.epochs.release(t.marker)
 	if err == nil {
 		t.pool.Sweep(m.Marks)
 		t.opened.markEntries.Store(int64(m.Entries))
@@ -260,7 +263,6 @@ func (t *Table) marked(s *recovery.Start, m *recovery.Marked, err error, began t
 			t.pool.Logger().Error("damage found: the file's free space stays out of use", "path", t.pool.Path(), "err", err)
 		}
 	}
-	t.epochs.release(t.marker)
 	t.opened.markDuration.Store(int64(max(time.Since(began), 1)))
 	if err == nil && !s.Decision.Clean {
 		t.pool.Logger().Info("free space found", "path", t.pool.Path(), "entries", m.Entries, "took", time.Since(began))
