@@ -272,7 +272,7 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 		return figures, err
 	}
 	trace := tracer.Trace()
-	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: p.setup.reboots})
+	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: p.setup.reboots, found: map[uint64]uint64{}})
 	oracle.useEvery = 4
 	oracle.known = append(oracle.known, k.b)
 	last := len(p.ops) - 1

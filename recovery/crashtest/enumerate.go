@@ -86,6 +86,9 @@ type Crash struct {
 	e *enumerator
 }
 
+// ImageKey identifies the image, among traces that begin with the same one.
+func (c *Crash) ImageKey() uint64 { return c.e.hash }
+
 // Key identifies the image and what was acknowledged, within one Seen.
 func (c *Crash) Key() uint64 { return mix(c.e.hash, c.e.ackedHash) }
 
