@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -209,18 +210,86 @@ func forgeries() map[string]func(f *forgery) {
 	}
 }
 
-func TestForgedFilesAreErrorsOrAnswers(t *testing.T) {
-	t.Parallel()
+// forgeable is an image of a table that a kill left on tmpfs, and what it holds.
+func forgeable(t *testing.T) (image []byte, want map[string]string) {
 	h := pmem.NewHeap(nil, 4<<20)
 	tab := openOn(t, h, pmem.Options{Media: pmem.Tmpfs, Geometry: tiny(2)}, &table.Options{Durability: table.OnSync})
-	want := make(map[string]string)
+	want = make(map[string]string)
 	for i := range 400 { // so many that directories have several words
 		k, v := key(i), value(i, i*7%300)
 		require.NoError(t, tab.Put(k, v))
 		want[string(k)] = string(v)
 	}
 	tab.DieHeld()
-	image := h.Image()
+	return h.Image(), want
+}
+
+// TestWritersRefuseAForgedSegment: a writer that a directory leads to a segment which
+// is not the one that it should be changes nothing there: its stores would land where
+// no lookup of the key comes by once the directory is right, or on another stripe's
+// entries, whose lock it does not hold.
+func TestWritersRefuseAForgedSegment(t *testing.T) {
+	t.Parallel()
+	image, want := forgeable(t)
+	header := func(change func(h *layout.SegmentHeader)) func(f *forgery) {
+		return func(f *forgery) { f.header(f.segments[0], change) }
+	}
+	for name, forge := range map[string]func(f *forgery){
+		"of another stripe":      header(func(h *layout.SegmentHeader) { h.Stripe = 1 }),
+		"of another depth":       header(func(h *layout.SegmentHeader) { h.Depth++ }),
+		"of another prefix":      header(func(h *layout.SegmentHeader) { h.Prefix ^= 1 }),
+		"of another tag shift":   header(func(h *layout.SegmentHeader) { h.TagShift++ }),
+		"an overflow segment":    header(func(h *layout.SegmentHeader) { h.Overflow = true }),
+		"with a header of noise": func(f *forgery) { f.set(f.segments[0], ^f.word(f.segments[0])) },
+		"of other keys": func(f *forgery) {
+			first, last := f.words[0], f.words[len(f.words)-1]
+			one, other := f.word(first), f.word(last)
+			f.set(first, other)
+			f.set(last, one)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newForgery(image)
+			forge(f)
+			h := pmem.NewHeap(f.image, 6<<20)
+			tab := openOn(t, h, pmem.Options{Media: pmem.Tmpfs}, &table.Options{Durability: table.OnSync})
+			seed, tried := tab.Pool().Header().HashSeed, 0
+			for k := range want {
+				hash := xxh3.HashSeed([]byte(k), seed)
+				index := layout.DirectoryIndex(hash, f.g.StripeBits(), f.depth)
+				if layout.StripeOf(hash, f.g.StripeBits()) != 0 || index != 0 {
+					continue
+				}
+				tried++
+				key, value := []byte(k), []byte("new")
+				require.ErrorIs(t, tab.Put(key, value), table.ErrCorrupt)
+				require.ErrorIs(t, tab.Delete(key), table.ErrCorrupt)
+				_, err := tab.PutIfAbsent(key, value)
+				require.ErrorIs(t, err, table.ErrCorrupt)
+				_, err = tab.CompareAndSwap(key, []byte(want[k]), value)
+				require.ErrorIs(t, err, table.ErrCorrupt)
+				b := table.NewBatch()
+				b.Put(key, value)
+				require.ErrorIs(t, tab.Apply(b), table.ErrCorrupt)
+				require.ErrorIs(t, tab.PutMany([][]byte{key}, [][]byte{value}), table.ErrCorrupt)
+			}
+			require.NotZero(t, tried)
+			now := h.Image()
+			for _, at := range append(f.segments, f.directory) {
+				n := uint64(f.g.SegmentBytes)
+				if at == f.directory {
+					n = uint64(layout.DirectoryBytes(f.depth))
+				}
+				require.Equal(t, f.image[at:at+n], now[at:at+n])
+			}
+			kill(tab)
+		})
+	}
+}
+
+func TestForgedFilesAreErrorsOrAnswers(t *testing.T) {
+	t.Parallel()
+	image, want := forgeable(t)
 	for name, forge := range forgeries() {
 		t.Run(name, func(t *testing.T) {
 			f := newForgery(image)
