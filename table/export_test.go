@@ -22,7 +22,8 @@ func (t *Table) Pool() *pmem.Pool { return t.pool }
 // GetUnchecked reads as Get does but leaves out what makes that safe: neither a
 // version check nor a pin. It plants the race that the suite must catch.
 func (t *Table) GetUnchecked(key []byte) []byte {
-	f := t.find(key, t.hash(key))
+	var f found
+	t.find(&f, key, t.hash(key))
 	if f.outcome != present {
 		return nil
 	}

@@ -25,7 +25,8 @@ const (
 	damaged
 )
 
-// found is what a lookup read.
+// found is what a lookup read. It is filled in place: it is too large to be handed
+// from call to call. What outcome does not speak of may be left of an earlier lookup.
 type found struct {
 	outcome outcome
 	block   uint64 // offset of the record
@@ -35,7 +36,7 @@ type found struct {
 	at      uint64
 }
 
-func damage(object string, at uint64) found { return found{outcome: damaged, object: object, at: at} }
+func (f *found) damage(object string, at uint64) { f.outcome, f.object, f.at = damaged, object, at }
 
 // err reports damage, once the lookup is known to have read what was there.
 func (t *Table) damageError(f *found) error {
@@ -48,48 +49,52 @@ func (t *Table) damageError(f *found) error {
 }
 
 // find looks a key up in the working tree.
-func (t *Table) find(key []byte, hash uint64) found {
-	return t.findIn(t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits))), key, hash)
+func (t *Table) find(f *found, key []byte, hash uint64) {
+	t.findIn(f, t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits))), key, hash)
 }
 
 // findIn looks a key up below a stripe root.
-func (t *Table) findIn(root uint64, key []byte, hash uint64) found {
+func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 	p := t.pool
+	f.outcome = absent
 	if root == 0 {
-		return found{}
+		return
 	}
 	dir, depth, ok := layout.DecodeStripeRoot(root)
 	if !ok || depth > layout.MaxDepth {
-		return damage("stripe root", t.rootAt(layout.StripeOf(hash, t.stripeBits)))
+		f.damage("stripe root", t.rootAt(layout.StripeOf(hash, t.stripeBits)))
+		return
 	}
 	at := dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(hash, t.stripeBits, depth)*layout.WordBytes
 	segment, local, shift, ok := layout.DecodeDirectoryWord(p.Load(at))
 	if !ok || local > depth || segment == 0 {
-		return damage("directory word", at)
+		f.damage("directory word", at)
+		return
 	}
 	tag := layout.Tag(hash, t.stripeBits, shift)
 	home := layout.HomeLine(hash, t.lines)
-	f, more := t.scan(segment, home, home+layout.WindowLines, tag, shift, key)
+	more := t.scan(f, segment, home, home+layout.WindowLines, tag, shift, key)
 	for n := 0; more && n < recovery.MaxChain; n++ {
 		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
 		if !ok {
-			return damage("segment", segment)
+			f.damage("segment", segment)
+			return
 		}
 		if next == 0 {
 			break
 		}
 		segment = next
-		f, more = t.scan(segment, 0, t.lines, tag, shift, key)
+		more = t.scan(f, segment, 0, t.lines, tag, shift, key)
 	}
-	return f
 }
 
 // scan looks for the key in the lines from first to before end of a segment. more
 // tells that the key may lie in the segment's chain.
-func (t *Table) scan(segment uint64, first, end int, tag uint64, shift uint, key []byte) (f found, more bool) {
+func (t *Table) scan(f *found, segment uint64, first, end int, tag uint64, shift uint, key []byte) (more bool) {
 	p := t.pool
 	if segment%layout.LineBytes != 0 || p.Bytes(segment, t.geometry.SegmentBytes) == nil {
-		return damage("segment", segment), false
+		f.damage("segment", segment)
+		return false
 	}
 	overlay := t.overlay.Load() != nil
 	for l := first; l < end; l++ {
@@ -113,36 +118,38 @@ func (t *Table) scan(segment uint64, first, end int, tag uint64, shift uint, key
 				continue
 			}
 			p.Prefetch(layout.SlotRecord(word) + layout.LineBytes) // on its way with the first line
-			if f := t.match(layout.SlotRecord(word), tag, shift, key); f.outcome != absent {
-				return f, false
+			if t.match(f, layout.SlotRecord(word), tag, shift, key); f.outcome != absent {
+				return false
 			}
 		}
 		if line.Load(0)&layout.SlotOverflow == 0 {
-			return found{}, false
+			return false
 		}
 	}
-	return found{}, true
+	return true
 }
 
 // match compares the key of the record at off. When the record has another key,
 // that key must have the slot's tag: if it has not, the record is damaged, and
 // passing it over could hide the one that is looked for.
-func (t *Table) match(off, tag uint64, shift uint, key []byte) found {
+func (t *Table) match(f *found, off, tag uint64, shift uint, key []byte) {
 	head := t.pool.Speculative(off, layout.MaxRecordHeaderBytes)
 	if head == nil {
-		return damage("record", off)
+		f.damage("record", off)
+		return
 	}
 	shape := layout.DecodeRecord(head)
 	record := t.pool.Speculative(off, shape.Size())
 	if record == nil || shape.ValueSize > layout.MaxValueBytes {
-		return damage("record", off)
+		f.damage("record", off)
+		return
 	}
 	end := shape.HeaderSize + shape.KeySize
 	if other := record[shape.HeaderSize:end]; !bytes.Equal(other, key) {
 		if layout.Tag(t.hash(other), t.stripeBits, shift) != tag {
-			return damage("record", off)
+			f.damage("record", off)
 		}
-		return found{}
+		return
 	}
-	return found{outcome: present, block: off, record: record, value: record[end:]}
+	f.outcome, f.block, f.record, f.value = present, off, record, record[end:]
 }

@@ -36,9 +36,10 @@ func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
 		return dst, err
 	}
 	stripe := layout.StripeOf(hash, t.stripeBits)
+	var f found
 	for range unpinnedTries {
 		version := t.version(stripe)
-		f := t.find(key, hash)
+		t.find(&f, key, hash)
 		out := dst
 		if f.outcome == present {
 			if cap(dst)-len(dst) < len(f.value) {
@@ -49,7 +50,7 @@ func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
 			}
 			out = append(out, f.value...)
 			if !t.trust && !layout.RecordIntact(f.record) {
-				f = damage("record", f.block)
+				f.damage("record", f.block)
 			}
 		}
 		if t.unchanged(stripe, version) {
@@ -83,9 +84,10 @@ func (t *Table) Has(key []byte) (has bool, err error) {
 		return false, err
 	}
 	stripe := layout.StripeOf(hash, t.stripeBits)
+	var f found
 	for range unpinnedTries {
 		version := t.version(stripe)
-		f := t.find(key, hash)
+		t.find(&f, key, hash)
 		if t.unchanged(stripe, version) {
 			_, err := t.answer(&f, nil, nil)
 			if err == ErrNotFound {
@@ -203,16 +205,16 @@ func (t *Table) pinned(hash uint64, key []byte, fn func(value []byte)) error {
 // findPinned looks a key up under a pin, and checks the record. The root area
 // that it begins at may be refilled by a second Clear, which a pin does not hold
 // back; so it checks that the area is still, or again, the one in use.
-func (t *Table) findPinned(key []byte, hash uint64) found {
+func (t *Table) findPinned(key []byte, hash uint64) (f found) {
 	for {
 		roots := t.roots.Load()
-		f := t.find(key, hash)
+		t.find(&f, key, hash)
 		flush.LoadFence()
 		if t.roots.Load() != roots {
 			continue
 		}
 		if f.outcome == present && !t.trust && !layout.RecordIntact(f.record) {
-			return damage("record", f.block)
+			f.damage("record", f.block)
 		}
 		return f
 	}

@@ -148,7 +148,7 @@ func (s *Snapshot) AppendGet(dst, key []byte) (value []byte, err error) {
 	case f.outcome == present && (s.table.trust || layout.RecordIntact(f.record)):
 		return append(dst, f.value...), nil
 	case f.outcome == present:
-		f = damage("record", f.block)
+		f.damage("record", f.block)
 	}
 	return dst, s.table.damageError(&f)
 }
@@ -169,15 +169,14 @@ func (s *Snapshot) Has(key []byte) (has bool, err error) {
 
 // find looks a key up in the frozen tree, which nobody changes: nothing has to be
 // checked afterwards. On no error the caller must count c down.
-func (s *Snapshot) find(key []byte) (found, *paddedCount, error) {
+func (s *Snapshot) find(key []byte) (f found, c *paddedCount, err error) {
 	t := s.table
 	if len(key) > layout.MaxKeyBytes {
-		return found{}, nil, tooLargeKey(len(key))
+		return f, nil, tooLargeKey(len(key))
 	}
 	hash := t.hash(key)
-	c, err := s.enter(hash)
-	if err != nil {
-		return found{}, nil, err
+	if c, err = s.enter(hash); err != nil {
+		return f, nil, err
 	}
 	read := false
 	defer func() { // a page that is gone: the caller makes an error of it
@@ -185,7 +184,7 @@ func (s *Snapshot) find(key []byte) (found, *paddedCount, error) {
 			c.n.Add(-1)
 		}
 	}()
-	f := t.findIn(s.frozen.roots.Stripes[layout.StripeOf(hash, t.stripeBits)], key, hash)
+	t.findIn(&f, s.frozen.roots.Stripes[layout.StripeOf(hash, t.stripeBits)], key, hash)
 	read = true
 	return f, c, nil
 }
