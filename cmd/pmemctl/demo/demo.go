@@ -20,12 +20,11 @@ type Options struct {
 	Dir     string // where the scratch table lies for a while; empty: os.TempDir
 	Keep    bool   // leave the scratch table there
 	Writers int    // 0: four
+	Kills   int    // 0: three
 	// Self starts this program as a child that calls Write. It gets the
 	// arguments TABLE, DATA, FROM and WRITERS.
 	Self []string
 }
-
-const rounds = 3
 
 // ErrFailed means that the demo ran and that the table broke its promise.
 var ErrFailed = errors.New("the table did not keep its promise")
@@ -46,6 +45,9 @@ type demo struct {
 func Run(ctx context.Context, o Options, show *Screen) (err error) {
 	if o.Writers <= 0 {
 		o.Writers = 4
+	}
+	if o.Kills <= 0 {
+		o.Kills = 3
 	}
 	d := &demo{o: o, show: show}
 	verdict, err := d.inScratchDirectory(ctx)
@@ -77,7 +79,7 @@ func (d *demo) run(ctx context.Context) (verdict string, err error) {
 	if err := d.create(); err != nil {
 		return "", err
 	}
-	for round := range rounds {
+	for round := range d.o.Kills {
 		if err := d.round(ctx, round+1); err != nil {
 			return "", err
 		}
@@ -89,8 +91,12 @@ func (d *demo) run(ctx context.Context) (verdict string, err error) {
 	if d.o.Keep {
 		d.show.line("kept", "%s", d.path)
 	}
-	return fmt.Sprintf("%d kills, all %s acknowledged writes there, reopened in %s at most",
-		rounds, number(proven), milliseconds(d.slowestOpen)), nil
+	kills := "1 kill"
+	if d.o.Kills > 1 {
+		kills = fmt.Sprint(d.o.Kills, " kills")
+	}
+	return fmt.Sprintf("%s, all %s acknowledged writes there, reopened in %s at most",
+		kills, number(proven), milliseconds(d.slowestOpen)), nil
 }
 
 func (d *demo) create() error {
@@ -106,7 +112,7 @@ func (d *demo) create() error {
 	if source == "" {
 		source = "the Debian packages that this program carries"
 	}
-	d.show.title("pmemtable demo: %d writers, killed with SIGKILL in the middle, %d times", d.o.Writers, rounds)
+	d.show.title("pmemtable demo: %d writers, killed with SIGKILL in the middle, %d times", d.o.Writers, d.o.Kills)
 	d.show.line("data", "%s entries, %s: %s", number(len(d.entries)), sizeText(sizeBytes(d.entries)), source)
 	d.show.line("table", "%s", d.path)
 	d.show.line("medium", "%s", stats.Medium)

@@ -36,7 +36,7 @@ PASS or FAIL; the exit code of PASS is 0. Nothing is left behind.`,
 				return usagef("--writers: not between 1 and 256")
 			}
 			if len(a.Self) == 0 {
-				return errors.New("the system does not tell where this program lies, which the demo starts again")
+				return errNoSelf
 			}
 			o.Self = append(slices.Clone(a.Self), demoWriterName, "--")
 			err := demo.Run(cmd.Context(), o, demo.NewScreen(a.Out, a.IsTerminal(a.Out), a.Getenv))
@@ -55,6 +55,9 @@ PASS or FAIL; the exit code of PASS is 0. Nothing is left behind.`,
 	flags.IntVar(&o.Writers, "writers", 4, "number of writing goroutines")
 	return cmd
 }
+
+// errNoSelf: a process of its own cannot be started.
+var errNoSelf = errors.New("the system does not tell where this program lies, which is to be started again")
 
 const demoWriterName = "demo-writer"
 

@@ -92,7 +92,7 @@ read-only: they create and change nothing.`,
 		a.newGet(), a.newPut(), a.newDelete(), a.newScan(), a.newCount(), a.newKeys(),
 		a.newInfo(), a.newDoctor(), a.newStats(), a.newTop(), a.newDiff(), a.newExplain(), a.newDump(), a.newMap(),
 		a.newCheck(), a.newRepair(), a.newCompact(), a.newBackup(), a.newRestore(),
-		a.newDemo(), a.newDemoWriter(), a.newBench(),
+		a.newDemo(), a.newDemoWriter(), a.newCrashtest(), a.newBench(),
 	)
 	completeValues(root)
 	return root
