@@ -101,7 +101,9 @@ func TestViewOfEveryPin(t *testing.T) {
 	}
 	require.NoError(t, enter(0))
 
-	// All pins are free again: what they held is reused, and nothing grows.
+	const extentBytes = 4 * 4096
+	// All pins are free again: what they held is reused, and nothing grows but by an
+	// extent that was asked for before.
 	size := tab.Stats().FileSizeBytes
 	for i := range uint32(20) {
 		for k := range uint32(nested) {
@@ -109,7 +111,7 @@ func TestViewOfEveryPin(t *testing.T) {
 		}
 	}
 	churn(t, tab, 4)
-	require.Equal(t, size, tab.Stats().FileSizeBytes)
+	require.LessOrEqual(t, tab.Stats().FileSizeBytes, size+extentBytes)
 	require.Less(t, tab.Stats().RetiredBlocks, int64(2*table.RetireCount))
 }
 
