@@ -46,7 +46,7 @@ type committer struct {
 	leading   bool       // some waiter runs a checkpoint for all
 
 	// For Interval: when the oldest write that no cut has caught was made, and the
-	// oldest that the checkpoint under way will commit. Unix nanoseconds, 0 none.
+	// oldest that the checkpoint under way will commit. By now(), 0 none.
 	oldest, oldestCut atomic.Int64
 	dirty             chan struct{}
 
@@ -289,9 +289,16 @@ func (t *Table) acknowledge(epoch uint64, changed bool) error {
 	return nil
 }
 
+// started is the origin of now.
+var started = time.Now()
+
+// now is the monotonic clock, in nanoseconds, never 0: the wall clock may be set
+// back, which would put a commit off by as much.
+func now() int64 { return int64(time.Since(started)) + 1 }
+
 // noteWrite starts the clock of Interval unless it runs.
 func (c *committer) noteWrite() {
-	if c.oldest.Load() == 0 && c.oldest.CompareAndSwap(0, time.Now().UnixNano()) {
+	if c.oldest.Load() == 0 && c.oldest.CompareAndSwap(0, now()) {
 		select {
 		case c.dirty <- struct{}{}:
 		default:
@@ -317,7 +324,7 @@ func (c *committer) age() time.Duration {
 	if first == 0 {
 		return 0
 	}
-	return time.Duration(time.Now().UnixNano() - first)
+	return time.Duration(now() - first)
 }
 
 // commitInIntervals commits when the oldest write has waited for half of the
