@@ -115,10 +115,10 @@ func (d Durability) String() string {
 
 // ParseDurability is the inverse of String.
 func ParseDurability(s string) (Durability, error) {
-	switch name, rest, _ := strings.Cut(strings.ToLower(s), "="); {
-	case name == "always" && rest == "":
+	switch name, rest, value := strings.Cut(strings.ToLower(s), "="); {
+	case name == "always" && !value:
 		return Always, nil
-	case name == "onsync" && rest == "":
+	case name == "onsync" && !value:
 		return OnSync, nil
 	case name == "interval":
 		d, err := time.ParseDuration(rest)

@@ -17,7 +17,7 @@ func TestParseDurabilityIsTheInverseOfString(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, d, back)
 	}
-	for _, wrong := range []string{"", "never", "always=1s", "interval", "interval=", "interval=-1s", "interval=1"} {
+	for _, wrong := range []string{"", "never", "always=1s", "always=", "onsync=", "interval", "interval=", "interval=-1s", "interval=1"} {
 		_, err := table.ParseDurability(wrong)
 		require.ErrorContains(t, err, "interval=100ms")
 	}
