@@ -44,7 +44,7 @@ type Table struct {
 // Slack is what a commit may take beyond the interval that it belongs to, on an
 // emulated machine that shares its processors: nobody can promise when a medium is
 // done, and writers of the table itself are made to wait, but time goes on. (With a
-// second, a machine that got a tenth of a processor was blamed.)
+// second, a starved machine once reported a loss that may have been a late commit.)
 const Slack = 4 * time.Second
 
 // Writer is what the observer knows of one writer.
