@@ -2,7 +2,7 @@
 # targets, so what passes here passes there.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-arm64 dax-long crash crash-full crash-long mutants powercut-short
+.PHONY: browser help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-arm64 dax-long crash crash-full crash-long mutants powercut-short
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ mutants: ## the mutation gate of the crash suite
 
 demo: ## pmemctl's demonstration
 	go run ./cmd/pmemctl demo
+
+browser: ## pmemctl's map page in a headless Chromium, which must be installed
+	go test -count=1 -tags browser ./cmd/pmemctl/internal/picture
 
 consumer: ## a module outside of this one that uses it
 	.ci/consumer

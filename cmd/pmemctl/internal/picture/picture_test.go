@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,37 +82,4 @@ func TestLargeFilesShareCells(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 1, shown, "what is alone among free chunks is to be seen")
-}
-
-// TestPageInABrowser has a real one, where there is one, draw the page and point at
-// a chunk.
-func TestPageInABrowser(t *testing.T) {
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		t.Skip("no browser here")
-	}
-	var text bytes.Buffer
-	require.NoError(t, Page(&text, hostileName, space()))
-	pointing := `<script>
-document.querySelector('rect.segments').dispatchEvent(new MouseEvent('mouseover', {bubbles: true}));
-document.body.dataset.chunks = document.querySelectorAll('#chunks rect').length;
-document.body.dataset.height = document.querySelector('svg').getBoundingClientRect().height;
-</script></body>`
-	dir := t.TempDir()
-	path := filepath.Join(dir, "page.html")
-	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(text.String(), "</body>", pointing, 1)), 0o600))
-	cmd := exec.Command(browser, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+filepath.Join(dir, "profile"),
-		"--dump-dom", "file://"+path)
-	dom, err := cmd.Output()
-	require.NoError(t, err)
-	assert.Contains(t, string(dom), `data-chunks="21"`)
-	assert.Regexp(t, `data-height="[1-9][0-9]+`, string(dom))
-	assert.Regexp(t, `<div id="detail"[^>]*>chunk 3: segments, 31 % used, from offset 0x50000; 2 blocks of 128 bytes</div>`, string(dom))
-	assert.NotContains(t, string(dom), "<title>owned")
 }
