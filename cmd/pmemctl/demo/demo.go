@@ -26,6 +26,18 @@ type Options struct {
 	Self []string
 }
 
+// Result is what a demo that passed has shown, and as far as it came otherwise.
+type Result struct {
+	Entries      int           `json:"entries"`      // of the data
+	Kills        int           `json:"kills"`        // that lost nothing
+	Acknowledged int           `json:"acknowledged"` // writes, at the last kill
+	SlowestOpen  time.Duration `json:"slowest_reopen_ns"`
+	SizeBytes    int64         `json:"file_size_bytes"`
+	Puts         int           `json:"puts_per_second"`
+	Gets         int           `json:"gets_per_second"`
+	Kept         string        `json:"kept,omitempty"` // the scratch table, with Options.Keep
+}
+
 // ErrFailed means that the demo ran and that the table broke its promise.
 var ErrFailed = errors.New("the table did not keep its promise")
 
@@ -38,11 +50,11 @@ type demo struct {
 	acknowledged []bool // by the number of the entry
 	count        int    // of those that are
 	from         int    // the first that is not
-	slowestOpen  time.Duration
+	result       Result
 }
 
 // Run runs the demo. Its last line is the verdict, whatever happens.
-func Run(ctx context.Context, o Options, show *Screen) (err error) {
+func Run(ctx context.Context, o Options, show *Screen) (Result, error) {
 	if o.Writers <= 0 {
 		o.Writers = 4
 	}
@@ -53,16 +65,17 @@ func Run(ctx context.Context, o Options, show *Screen) (err error) {
 	verdict, err := d.inScratchDirectory(ctx)
 	if err != nil {
 		show.fail(err)
-		return err
+		return d.result, err
 	}
 	show.pass(verdict)
-	return nil
+	return d.result, nil
 }
 
 func (d *demo) inScratchDirectory(ctx context.Context) (verdict string, err error) {
 	if d.entries, err = load(d.o.Data); err != nil {
 		return "", err
 	}
+	d.result.Entries = len(d.entries)
 	d.acknowledged = make([]bool, len(d.entries))
 	dir, err := os.MkdirTemp(d.o.Dir, "pmemctl-demo-")
 	if err != nil {
@@ -83,12 +96,13 @@ func (d *demo) run(ctx context.Context) (verdict string, err error) {
 		if err := d.round(ctx, round+1); err != nil {
 			return "", err
 		}
+		d.result.Kills, d.result.Acknowledged = round+1, d.count
 	}
-	proven := d.count
 	if err := d.finish(ctx); err != nil {
 		return "", err
 	}
 	if d.o.Keep {
+		d.result.Kept = d.path
 		d.show.line("kept", "%s", d.path)
 	}
 	kills := "1 kill"
@@ -96,7 +110,7 @@ func (d *demo) run(ctx context.Context) (verdict string, err error) {
 		kills = fmt.Sprint(d.o.Kills, " kills")
 	}
 	return fmt.Sprintf("%s, all %s acknowledged writes there, reopened in %s at most",
-		kills, number(proven), milliseconds(d.slowestOpen)), nil
+		kills, number(d.result.Acknowledged), milliseconds(d.result.SlowestOpen)), nil
 }
 
 func (d *demo) create() error {
@@ -153,7 +167,7 @@ func (d *demo) reopen() (*table.Table, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the first read: %w", err), t.Close())
 	}
-	d.slowestOpen = max(d.slowestOpen, took)
+	d.result.SlowestOpen = max(d.result.SlowestOpen, took)
 	d.show.line("", "reopened in %s, first read included; it chose", d.show.strong(milliseconds(took)))
 	d.show.line("", "%s", t.Stats().OpenedFrom)
 	return t, nil
@@ -198,6 +212,7 @@ func (d *demo) finish(ctx context.Context) error {
 		return fmt.Errorf("%w: %d entries, and the data has %d", ErrFailed, f.total, len(d.entries))
 	}
 	onDisk := t.Stats().FileSizeBytes
+	d.result.SizeBytes = onDisk
 	d.show.line("", "on disk %s, %.2f x the keys and values", sizeText(onDisk), float64(onDisk)/float64(sizeBytes(d.entries)))
 	if err := d.measure(ctx, t); err != nil {
 		return err
@@ -218,6 +233,7 @@ func (d *demo) measure(ctx context.Context, t *table.Table) error {
 	if err != nil {
 		return err
 	}
+	d.result.Puts, d.result.Gets = puts, gets
 	d.show.gap()
 	d.show.line("speed", "%s puts/s, then %s gets/s", d.show.strong(number(puts)), d.show.strong(number(gets)))
 	d.show.line("", "(no crash; %d goroutines, %d processors, entries of %d bytes)",

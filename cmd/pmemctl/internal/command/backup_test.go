@@ -64,7 +64,7 @@ func TestBackupAndRestore(t *testing.T) {
 
 	fails(t, ExitUsage, "exists", "backup", file, stream)
 	fails(t, ExitUsage, "exists", "restore", stream, restored)
-	fails(t, ExitUsage, "--json", "backup", "--json", file, "-")
+	assert.Equal(t, ExitUsage, run(t, "backup", "--json", file, "-").code)
 	r = world{terminal: true}.run(t, "backup", file, "-")
 	assert.Equal(t, ExitUsage, r.code)
 	fails(t, ExitIO, "no such file", "restore", filepath.Join(dir, "missing"), filepath.Join(dir, "x"))

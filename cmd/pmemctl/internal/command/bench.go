@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/cmd/pmemctl/internal/taste"
@@ -27,13 +27,12 @@ const (
 	maxBenchValue   = 64 << 10
 )
 
-func (a *App) newBench() *cobra.Command {
+func benchVerb() verb {
 	o := taste.Options{Entries: 1_000_000, ValueBytes: 100, For: 3 * time.Second}
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "bench [flags] [DIR]",
-		Short: "Measure a table on this machine, for half a minute",
-		Long: `Measure a scratch table in DIR (default: the system's temporary directory): puts,
+	return verb{
+		usage: "bench [DIR]",
+		short: "Measure a table on this machine, for half a minute",
+		long: `Measure a scratch table in DIR (default: the system's temporary directory): puts,
 gets, gets of absent keys, a mix, and puts that are durable when they return, one
 at a time and sharing commits. Keys have 16 bytes.
 
@@ -41,54 +40,20 @@ Beside them stands the floor: two dependent reads of memory of that size, withou
 which no lookup finds a value, and a write and sync of a plain file, without which
 no put is durable on a disk. What is measured is this machine, now, with all that runs on it;
 bench/ in the source measures thoroughly, and beside other stores.`,
-		Example: `  pmemctl bench
+		example: `  pmemctl bench
   pmemctl bench --entries 100000 --for 500ms /mnt/pmem
   pmemctl bench --json | jq '.figures[] | {name, mean_ns}'`,
-		Args: arguments(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.Dir = args[0]
-			}
-			if o.Goroutines == 0 {
-				o.Goroutines = runtime.GOMAXPROCS(0)
-			}
-			switch {
-			case o.Entries < minBenchEntries || o.Entries > maxBenchEntries:
-				return usagef("--entries: not between %d and %d", minBenchEntries, maxBenchEntries)
-			case o.ValueBytes < 0 || o.ValueBytes > maxBenchValue:
-				return usagef("--value-size: not between 0 and %d", maxBenchValue)
-			case o.For < time.Millisecond || o.For > time.Hour:
-				return usagef("--for: not between 1ms and 1h")
-			case o.Goroutines < 1 || o.Goroutines > 1024:
-				return usagef("--goroutines: not between 1 and 1024")
-			}
-			if a.IsTerminal(a.Err) {
-				o.Began = func(name string) { fmt.Fprintf(a.Err, "\r\x1b[2K%s ...", screen.Escape(name)) }
-			}
-			figures, err := taste.Run(cmd.Context(), o)
-			if o.Began != nil {
-				fmt.Fprint(a.Err, "\r\x1b[2K")
-			}
-			if err != nil {
-				return err
-			}
-			out := a.stdout(false)
-			if asJSON {
-				return out.document(benchDocument{schemaVersion, o.Entries, o.ValueBytes, figures})
-			}
-			return printBench(out, o, figures)
+		flags: func(flags *pflag.FlagSet) {
+			flags.IntVar(&o.Entries, "entries", o.Entries, "entries of the table")
+			flags.IntVar(&o.ValueBytes, "value-size", o.ValueBytes, "bytes of each value")
+			flags.IntVar(&o.Goroutines, "goroutines", 0, "goroutines that work at once (0: as many as processors)")
+			flags.DurationVar(&o.For, "for", o.For, "how long each figure is measured")
 		},
+		run: func(c *call) error { return c.bench(o) },
 	}
-	flags := cmd.Flags()
-	flags.IntVar(&o.Entries, "entries", o.Entries, "entries of the table")
-	flags.IntVar(&o.ValueBytes, "value-size", o.ValueBytes, "bytes of each value")
-	flags.IntVar(&o.Goroutines, "goroutines", 0, "goroutines that work at once (0: as many as processors)")
-	flags.DurationVar(&o.For, "for", o.For, "how long each figure is measured")
-	flags.BoolVar(&asJSON, "json", false, "print a JSON document")
-	return cmd
 }
 
-func printBench(out *output, o taste.Options, figures []taste.Figure) error {
+func printBench(out *output, o taste.Options, figures []taste.Figure) {
 	out.line("table", "%s of 16 + %s bytes", plural(o.Entries, "entry"), countText(o.ValueBytes))
 	fmt.Fprintf(out, "\n%-32s %4s %12s %9s %9s %9s %9s\n", "", "by", "per second", "mean", "half", "99 %", "x floor")
 	for _, f := range figures {
@@ -102,7 +67,6 @@ func printBench(out *output, o taste.Options, figures []taste.Figure) error {
 		row := fmt.Sprintf("%-32s %4d %12s %9s %9s %9s %9s", f.Name, f.Goroutines, number(f.PerSecond), nanoseconds(f.MeanNs), half, most, floor)
 		fmt.Fprintln(out, strings.TrimRight(row, " "))
 	}
-	return out.Flush()
 }
 
 // nanoseconds shows three digits.
@@ -116,4 +80,34 @@ func nanoseconds(ns float64) string {
 		return fmt.Sprintf("%.3g ms", ns/1e6)
 	}
 	return fmt.Sprintf("%.3g s", ns/1e9)
+}
+
+func (c *call) bench(o taste.Options) error {
+	if len(c.args) == 1 {
+		o.Dir = c.args[0]
+	}
+	if o.Goroutines == 0 {
+		o.Goroutines = runtime.GOMAXPROCS(0)
+	}
+	switch {
+	case o.Entries < minBenchEntries || o.Entries > maxBenchEntries:
+		return usagef("--entries: not between %d and %d", minBenchEntries, maxBenchEntries)
+	case o.ValueBytes < 0 || o.ValueBytes > maxBenchValue:
+		return usagef("--value-size: not between 0 and %d", maxBenchValue)
+	case o.For < time.Millisecond || o.For > time.Hour:
+		return usagef("--for: not between 1ms and 1h")
+	case o.Goroutines < 1 || o.Goroutines > 1024:
+		return usagef("--goroutines: not between 1 and 1024")
+	}
+	if c.IsTerminal(c.Err) {
+		o.Began = func(name string) { fmt.Fprintf(c.Err, "\r\x1b[2K%s ...", screen.Escape(name)) }
+	}
+	figures, err := taste.Run(c.ctx, o)
+	if o.Began != nil {
+		fmt.Fprint(c.Err, "\r\x1b[2K")
+	}
+	if err != nil {
+		return err
+	}
+	return c.answer(benchDocument{schemaVersion, o.Entries, o.ValueBytes, figures}, func(out *output) { printBench(out, o, figures) })
 }

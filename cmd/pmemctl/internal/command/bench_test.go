@@ -41,10 +41,11 @@ func TestBench(t *testing.T) {
 
 func TestBenchText(t *testing.T) {
 	out, text := buffered()
-	require.NoError(t, printBench(out, taste.Options{Entries: 1000, ValueBytes: 100}, []taste.Figure{
+	printBench(out, taste.Options{Entries: 1000, ValueBytes: 100}, []taste.Figure{
 		{Name: taste.ReadFloor, Goroutines: 2, Operations: 10, PerSecond: 9_876_543, MeanNs: 101.25, P50Ns: 90, P99Ns: 1234, MaxNs: 99999},
 		{Name: "put new (OnSync)", Goroutines: 2, Operations: 10, PerSecond: 1_000_000, MeanNs: 2000},
 		{Name: "put over, durable (Always)", Goroutines: 1, Operations: 3, PerSecond: 2, MeanNs: 5e8, P50Ns: 4_567_890, P99Ns: 3_000_000_000, Floor: "f", TimesFloor: 1.257},
-	}))
+	})
+	require.NoError(t, out.Flush())
 	golden(t, "bench.txt", text.String())
 }

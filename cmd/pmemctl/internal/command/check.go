@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/recovery"
@@ -38,16 +38,12 @@ type problemDocument struct {
 	What   string `json:"what"`
 }
 
-func (a *App) newCheck() *cobra.Command {
-	var (
-		asJSON bool
-		level  = recovery.LevelFull
-		show   screen.ProgressMode
-	)
-	cmd := &cobra.Command{
-		Use:   "check [flags] FILE",
-		Short: "Verify everything in a file",
-		Long: `Verify everything in a file and write nothing. Problems are listed with their place
+func checkVerb() verb {
+	level := recovery.LevelFull
+	return verb{
+		usage: "check FILE",
+		short: "Verify everything in a file",
+		long: `Verify everything in a file and write nothing. Problems are listed with their place
 in the file, and the exit code is 3, or 7 if every entry is intact and only the
 counts of entries are wrong: then pmemctl repair loses nothing.
 
@@ -62,45 +58,40 @@ full       that each record lies where a lookup of its key finds it, and that no
 
 Stripes are checked in parallel, on half of the processors. While a process writes
 the file the exit code is 4: only that process can check it (Table.Check).`,
-		Example: `  pmemctl check debs.pmt
+		example: `  pmemctl check debs.pmt
   pmemctl check --level structure debs.pmt
   pmemctl check --json debs.pmt | jq .problems`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
-				progress := a.progress(show, "checking", entriesKnown(t), screen.Items)
-				var report table.Report
-				err := progress.Follow(func() (err error) {
-					report, err = t.CheckWith(cmd.Context(), table.CheckOptions{Level: level,
-						Progress: func(entries int) { progress.Add(int64(entries)) }})
-					return err
-				})
-				if err != nil && !errors.Is(err, table.ErrCorrupt) {
-					return err
-				}
-				out := a.stdout(false)
-				if asJSON {
-					err = errors.Join(out.document(newCheckDocument(args[0], level, report, err == nil)), err)
-				} else {
-					printReport(out, args[0], level, report)
-					err = errors.Join(out.Flush(), err)
-				}
-				if n := len(report.Problems) + report.Dropped; n > 0 {
-					code := ExitCorrupt
-					if repairable(report) {
-						code = ExitRepairable
-					}
-					return &codedError{code, fmt.Errorf("%s found", plural(n, "problem"))}
-				}
-				return err
-			})
+		slow: true,
+		flags: func(flags *pflag.FlagSet) {
+			flags.Var(choice[recovery.Level]{&level, recovery.ParseLevel, "header|structure|checksum|full"}, "level", "how deep to look")
+		},
+		run: func(c *call) error {
+			return c.reading(func(t *table.Table) error { return c.check(t, table.CheckOptions{Level: level}) })
 		},
 	}
-	flags := cmd.Flags()
-	flags.Var(choice[recovery.Level]{&level, recovery.ParseLevel, "header|structure|checksum|full"}, "level", "how deep to look")
-	flags.BoolVar(&asJSON, "json", false, "print a JSON document")
-	progressFlag(flags, &show)
-	return cmd
+}
+
+func (c *call) check(t *table.Table, o table.CheckOptions) error {
+	progress := c.progress("checking", entriesKnown(t), screen.Items)
+	o.Progress = func(entries int) { progress.Add(int64(entries)) }
+	var report table.Report
+	err := progress.Follow(func() (err error) {
+		report, err = t.CheckWith(c.ctx, o)
+		return err
+	})
+	if err != nil && !errors.Is(err, table.ErrCorrupt) {
+		return err
+	}
+	err = errors.Join(c.answer(newCheckDocument(c.args[0], o.Level, report, err == nil),
+		func(out *output) { printReport(out, c.args[0], o.Level, report) }), err)
+	if n := len(report.Problems) + report.Dropped; n > 0 {
+		code := ExitCorrupt
+		if repairable(report) {
+			code = ExitRepairable
+		}
+		return &codedError{code, fmt.Errorf("%s found", plural(n, "problem"))}
+	}
+	return err
 }
 
 // repairable tells whether no problem touches an entry. Counts are compared only

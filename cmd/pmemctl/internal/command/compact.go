@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/spf13/cobra"
-
 	"pmemtable/table"
 )
 
@@ -18,26 +16,24 @@ type compactDocument struct {
 	Entries       int64  `json:"entries"`
 }
 
-func (a *App) newCompact() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "compact [flags] FILE",
-		Short: "Give the space of deleted entries back to the file system",
-		Long: `Merge sparse segments, move what lies at the end of the file to free room before
+func compactVerb() verb {
+	return verb{
+		usage: "compact FILE",
+		short: "Give the space of deleted entries back to the file system",
+		long: `Merge sparse segments, move what lies at the end of the file to free room before
 it, and cut the file off. This writes to FILE, and takes its lock: while a process
 has it open for writing, the exit code is 4. While others read it, it keeps its
 size.
 
 Each step is an ordinary change of the table: interrupted or killed in the middle,
 the table is whole, and not as small as it could be.`,
-		Example: `  pmemctl compact debs.pmt
+		example: `  pmemctl compact debs.pmt
   pmemctl compact --json debs.pmt | jq '.before_bytes - .after_bytes'`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			d := compactDocument{SchemaVersion: schemaVersion, File: args[0]}
-			err := withWriter(args[0], table.Options{Durability: table.OnSync}, func(t *table.Table) error {
+		run: func(c *call) error {
+			d := compactDocument{SchemaVersion: schemaVersion, File: c.args[0]}
+			err := withWriter(d.File, table.Options{Durability: table.OnSync}, func(t *table.Table) error {
 				d.BeforeBytes = t.Stats().FileSizeBytes
-				if err := compact(cmd.Context(), t); err != nil {
+				if err := compact(c.ctx, t); err != nil {
 					return err
 				}
 				stats := t.Stats()
@@ -47,17 +43,12 @@ the table is whole, and not as small as it could be.`,
 			if err != nil {
 				return err
 			}
-			out := a.stdout(false)
-			if asJSON {
-				return out.document(d)
-			}
-			out.line("compacted", "%s", args[0])
-			out.line("size", "%s, before %s", bytesText(d.AfterBytes), bytesText(d.BeforeBytes))
-			return out.Flush()
+			return c.answer(d, func(out *output) {
+				out.line("compacted", "%s", d.File)
+				out.line("size", "%s, before %s", bytesText(d.AfterBytes), bytesText(d.BeforeBytes))
+			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	return cmd
 }
 
 // compact ends early, between two steps, when the user has had enough: a table

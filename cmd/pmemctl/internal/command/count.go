@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/spf13/cobra"
-
 	"pmemtable/table"
 )
 
@@ -16,33 +14,24 @@ type countDocument struct {
 	Entries       int64  `json:"entries"`
 }
 
-func (a *App) newCount() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "count [flags] FILE",
-		Short: "Print the number of entries",
-		Long: `Print the number of entries, exactly, and nothing else. A table that was closed
+func countVerb() verb {
+	return verb{
+		usage: "count FILE",
+		short: "Print the number of entries",
+		long: `Print the number of entries, exactly, and nothing else. A table that was closed
 cleanly knows it; otherwise the entries are counted first.`,
-		Example: `  pmemctl count debs.pmt
+		example: `  pmemctl count debs.pmt
   pmemctl count --json debs.pmt`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
-				n, err := count(cmd.Context(), t)
+		run: func(c *call) error {
+			return c.reading(func(t *table.Table) error {
+				n, err := count(c.ctx, t)
 				if err != nil {
 					return err
 				}
-				out := a.stdout(false)
-				if asJSON {
-					return out.document(countDocument{schemaVersion, args[0], n})
-				}
-				fmt.Fprintln(out, n)
-				return out.Flush()
+				return c.answer(countDocument{schemaVersion, c.args[0], n}, func(out *output) { fmt.Fprintln(out, n) })
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	return cmd
 }
 
 // count is exact or fails. Len, which has no error, would leave out what it

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"slices"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/demo"
 	"pmemtable/cmd/pmemctl/internal/powerloss"
@@ -38,15 +36,14 @@ type crashtestOptions struct {
 	dir             string
 	programs, kills int
 	seed            uint64
-	asJSON          bool
 }
 
-func (a *App) newCrashtest() *cobra.Command {
+func crashtestVerb() verb {
 	var o crashtestOptions
-	cmd := &cobra.Command{
-		Use:   "crashtest [flags] [DIR]",
-		Short: "Crash a scratch table by power loss, simulated, and by kill -9",
-		Long: `Crash tables on purpose, and look whether all that was acknowledged is there.
+	return verb{
+		usage: "crashtest [DIR]",
+		short: "Crash a scratch table by power loss, simulated, and by kill -9",
+		long: `Crash tables on purpose, and look whether all that was acknowledged is there.
 
 First random programs run on a small table in memory, and each is crashed at every
 moment that matters: of what was not yet durable any part may be missing, as after
@@ -56,39 +53,38 @@ directory) is killed with SIGKILL, as pmemctl demo does.
 
 The exit code is 3 if something was lost; then --seed repeats the program. Nothing
 is left behind.`,
-		Example: `  pmemctl crashtest
+		example: `  pmemctl crashtest
   pmemctl crashtest --programs 100 --kills 10 /mnt/pmem
   pmemctl crashtest --json | jq .passed`,
-		Args: arguments(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.dir = args[0]
+		slow: true,
+		flags: func(flags *pflag.FlagSet) {
+			flags.IntVar(&o.programs, "programs", 10, "random programs that lose power, on each kind of medium")
+			flags.IntVar(&o.kills, "kills", 3, "how often the writing process is killed")
+			flags.Uint64Var(&o.seed, "seed", 0, "of the first program (default: drawn)")
+		},
+		run: func(c *call) error {
+			if len(c.args) == 1 {
+				o.dir = c.args[0]
 			}
 			switch {
 			case o.programs < 0 || o.programs > 1_000_000:
 				return usagef("--programs: not between 0 and 1000000")
 			case o.kills < 0 || o.kills > 100:
 				return usagef("--kills: not between 0 and 100")
-			case !cmd.Flags().Changed("seed"):
+			case !c.given("seed"):
 				o.seed = rand.Uint64() >> 12 // exact in every reader of JSON
 			}
-			return a.crashtest(cmd.Context(), o)
+			return c.crashtest(o)
 		},
 	}
-	flags := cmd.Flags()
-	flags.IntVar(&o.programs, "programs", 10, "random programs that lose power, on each kind of medium")
-	flags.IntVar(&o.kills, "kills", 3, "how often the writing process is killed")
-	flags.Uint64Var(&o.seed, "seed", 0, "of the first program (default: drawn)")
-	flags.BoolVar(&o.asJSON, "json", false, "print a JSON document")
-	return cmd
 }
 
-func (a *App) crashtest(ctx context.Context, o crashtestOptions) error {
-	out := a.stdout(false)
+func (c *call) crashtest(o crashtestOptions) error {
+	out := c.stdout(false)
 	d := crashtestDocument{SchemaVersion: schemaVersion, Seed: o.seed, Programs: o.programs, PowerLoss: []powerLossDocument{}}
-	err := a.losePower(ctx, out, &d, o)
+	err := c.losePower(out, &d, o)
 	if err == nil && o.kills > 0 {
-		err = a.kill(ctx, o)
+		err = c.kill(o)
 	}
 	if err == nil {
 		d.Passed, d.Kills = true, o.kills
@@ -97,34 +93,34 @@ func (a *App) crashtest(ctx context.Context, o crashtestOptions) error {
 	} else {
 		d.Failure = err.Error()
 	}
-	if o.asJSON {
+	if c.json {
 		if outErr := out.document(d); outErr != nil {
 			return outErr
 		}
 	}
 	var lost *crashtest.Violation
 	switch {
-	case errors.As(err, &lost), errors.Is(err, demo.ErrFailed) && o.asJSON:
+	case errors.As(err, &lost), errors.Is(err, demo.ErrFailed) && c.json:
 		return &codedError{ExitCorrupt, err}
 	case errors.Is(err, demo.ErrFailed):
 		return &codedError{code: ExitCorrupt} // the verdict has said why
-	case err != nil && len(d.PowerLoss) == len(powerloss.Media) && !o.asJSON:
+	case err != nil && len(d.PowerLoss) == len(powerloss.Media) && !c.json:
 		return &codedError{code: exitCode(err)}
 	}
 	return err
 }
 
 // losePower runs the programs, and prints a line for each kind of medium.
-func (a *App) losePower(ctx context.Context, out *output, d *crashtestDocument, o crashtestOptions) error {
-	if !o.asJSON {
+func (c *call) losePower(out *output, d *crashtestDocument, o crashtestOptions) error {
+	if !c.json {
 		out.line("power loss", "%s of seed %d on, on each medium", plural(o.programs, "program"), o.seed)
 	}
 	for _, m := range powerloss.Media {
 		var figures crashtest.Figures
-		progress := a.progress(screen.ProgressAuto, m.Name, int64(o.programs), screen.Items)
+		progress := c.progress(m.Name, int64(o.programs), screen.Items)
 		err := progress.Follow(func() error {
 			for i := range o.programs {
-				one, err := powerloss.Run(ctx, m, o.seed+uint64(i))
+				one, err := powerloss.Run(c.ctx, m, o.seed+uint64(i))
 				if err != nil {
 					return fmt.Errorf("%s, --seed %d: %w", m.Name, o.seed+uint64(i), err)
 				}
@@ -133,18 +129,18 @@ func (a *App) losePower(ctx context.Context, out *output, d *crashtestDocument, 
 			}
 			return nil
 		})
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if c.ctx.Err() != nil {
+			return c.ctx.Err()
 		}
 		if err != nil {
 			return errors.Join(err, out.Flush())
 		}
 		d.PowerLoss = append(d.PowerLoss, powerLossDocument{m.Name, figures.Points, figures.Images})
-		if !o.asJSON {
+		if !c.json {
 			out.line("", "%s: %s at %s, nothing lost", m.Name, plural(figures.Images, "crash image"), plural(figures.Points, "moment"))
 		}
 	}
-	if o.asJSON {
+	if c.json {
 		return nil
 	}
 	_ = out.WriteByte('\n')
@@ -152,14 +148,7 @@ func (a *App) losePower(ctx context.Context, out *output, d *crashtestDocument, 
 }
 
 // kill runs the demo's rounds, whose last line is the verdict.
-func (a *App) kill(ctx context.Context, o crashtestOptions) error {
-	if len(a.Self) == 0 {
-		return errNoSelf
-	}
-	shown := a.Out
-	if o.asJSON {
-		shown = io.Discard
-	}
-	return demo.Run(ctx, demo.Options{Dir: o.dir, Kills: o.kills, Self: append(slices.Clone(a.Self), demoWriterName, "--")},
-		demo.NewScreen(shown, a.IsTerminal(shown), a.Getenv))
+func (c *call) kill(o crashtestOptions) error {
+	_, err := c.runDemo(demo.Options{Dir: o.dir, Kills: o.kills})
+	return err
 }

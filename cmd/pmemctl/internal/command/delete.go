@@ -4,45 +4,47 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/table"
 )
 
-type deleteOptions struct {
-	keyFormat, valueFormat records.Encoding
-	hasIfValue             bool
-	ifValue                string
+// deleteDocument is what delete --json prints.
+type deleteDocument struct {
+	SchemaVersion int    `json:"schema_version"`
+	File          string `json:"file"`
+	keyDocument
 }
 
-func (a *App) newDelete() *cobra.Command {
+type deleteOptions struct {
+	valueFormat records.Encoding
+	ifValue     string
+}
+
+func deleteVerb() verb {
 	var o deleteOptions
-	cmd := &cobra.Command{
-		Use:   "delete [flags] FILE KEY",
-		Short: "Remove a key and its value",
-		Long: `Remove a key and its value. The removal is durable when the command returns, as
+	return verb{
+		usage: "delete FILE KEY",
+		short: "Remove a key and its value",
+		long: `Remove a key and its value. The removal is durable when the command returns, as
 far as the medium allows (see pmemctl info). A key that is not there, or does
 not have the value of --if-value, gives exit code 1.`,
-		Example: `  pmemctl delete cache.pmt greeting
+		example: `  pmemctl delete cache.pmt greeting
   pmemctl delete --if-value done cache.pmt job/17
   pmemctl delete --key-format hex cache.pmt 00ff01
   pmemctl delete cache.pmt -- -dashes-`,
-		Args: arguments(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.hasIfValue = cmd.Flags().Changed("if-value")
-			return a.delete(o, args[0], args[1])
+		keys: true,
+		flags: func(flags *pflag.FlagSet) {
+			valueFormatFlag(flags, &o.valueFormat)
+			flags.StringVar(&o.ifValue, "if-value", "", "only if the key has this value now (in --value-format)")
 		},
+		run: func(c *call) error { return c.delete(o) },
 	}
-	flags := cmd.Flags()
-	keyFormatFlag(flags, &o.keyFormat)
-	valueFormatFlag(flags, &o.valueFormat)
-	flags.StringVar(&o.ifValue, "if-value", "", "only if the key has this value now (in --value-format)")
-	return cmd
 }
 
-func (a *App) delete(o deleteOptions, file, keyText string) error {
-	key, err := decode(o.keyFormat, "key", keyText)
+func (c *call) delete(o deleteOptions) error {
+	key, err := decode(c.keyFormat, "key", c.args[1])
 	if err != nil {
 		return err
 	}
@@ -50,22 +52,26 @@ func (a *App) delete(o deleteOptions, file, keyText string) error {
 	if err != nil {
 		return err
 	}
-	return withWriter(file, table.Options{}, func(t *table.Table) error {
+	return withWriter(c.args[0], table.Options{}, func(t *table.Table) error {
 		// We hold the file's lock: nothing comes between the two calls.
 		there, err := t.Has(key)
 		switch {
 		case err != nil:
 			return err
 		case !there:
-			return keyError(keyText, table.ErrNotFound)
-		case !o.hasIfValue:
-			return t.Delete(key)
+			return keyError(c.args[1], table.ErrNotFound)
+		case c.given("if-value"):
+			there, err = t.CompareAndDelete(key, old)
+		default:
+			err = t.Delete(key)
 		}
-		deleted, err := t.CompareAndDelete(key, old)
-		if err == nil && !deleted {
-			return conditionf("nothing deleted: key %s does not have that value", quoted(keyText))
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return conditionf("nothing deleted: key %s does not have that value", quoted(c.args[1]))
 		}
-		return err
+		return c.answer(deleteDocument{schemaVersion, c.args[0], newKeyDocument(key, c.keyFormat)}, nil)
 	})
 }
 

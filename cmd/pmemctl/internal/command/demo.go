@@ -2,20 +2,21 @@ package command
 
 import (
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/demo"
 )
 
-func (a *App) newDemo() *cobra.Command {
+func demoVerb() verb {
 	var o demo.Options
-	cmd := &cobra.Command{
-		Use:   "demo [flags] [DATA]",
-		Short: "Show that kill -9 loses no acknowledged write",
-		Long: `Show on this machine that kill -9 loses no acknowledged write.
+	return verb{
+		usage: "demo [DATA]",
+		short: "Show that kill -9 loses no acknowledged write",
+		long: `Show on this machine that kill -9 loses no acknowledged write.
 
 Several writers in a process of their own load the Debian packages that pmemctl
 carries, or DATA (anything that pmemctl import reads), into a scratch table, and
@@ -24,36 +25,16 @@ SIGKILL, three times. After each time the table is opened again, every
 acknowledged write is compared byte for byte, everything in the table is compared
 with what was written, and the file is checked. The last line is the verdict,
 PASS or FAIL; the exit code of PASS is 0. Nothing is left behind.`,
-		Example: `  pmemctl demo
+		example: `  pmemctl demo
   pmemctl demo --dir /mnt/pmem                   on another file system
   pmemctl demo debian-packages.jsonl.gz`,
-		Args: arguments(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.Data = args[0]
-			}
-			if o.Writers < 1 || o.Writers > 256 {
-				return usagef("--writers: not between 1 and 256")
-			}
-			if len(a.Self) == 0 {
-				return errNoSelf
-			}
-			o.Self = append(slices.Clone(a.Self), demoWriterName, "--")
-			err := demo.Run(cmd.Context(), o, demo.NewScreen(a.Out, a.IsTerminal(a.Out), a.Getenv))
-			if errors.Is(err, demo.ErrFailed) {
-				return &codedError{code: ExitCorrupt}
-			}
-			if code := exitCode(err); code != ExitOK {
-				return &codedError{code: code} // the verdict has said why
-			}
-			return err
+		flags: func(flags *pflag.FlagSet) {
+			flags.StringVar(&o.Dir, "dir", "", "where to put the scratch table (default: the system's temporary directory)")
+			flags.BoolVar(&o.Keep, "keep", false, "leave the scratch table there")
+			flags.IntVar(&o.Writers, "writers", 4, "number of writing goroutines")
 		},
+		run: func(c *call) error { return c.demo(o) },
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&o.Dir, "dir", "", "where to put the scratch table (default: the system's temporary directory)")
-	flags.BoolVar(&o.Keep, "keep", false, "leave the scratch table there")
-	flags.IntVar(&o.Writers, "writers", 4, "number of writing goroutines")
-	return cmd
 }
 
 // errNoSelf: a process of its own cannot be started.
@@ -61,24 +42,77 @@ var errNoSelf = errors.New("the system does not tell where this program lies, wh
 
 const demoWriterName = "demo-writer"
 
-// newDemoWriter is the process that the demo kills. Its error goes to stderr,
+// demoDocument is what demo --json prints.
+type demoDocument struct {
+	SchemaVersion int    `json:"schema_version"`
+	Passed        bool   `json:"passed"`
+	Failure       string `json:"failure,omitempty"`
+	demo.Result
+}
+
+func (c *call) demo(o demo.Options) error {
+	if len(c.args) == 1 {
+		o.Data = c.args[0]
+	}
+	if o.Writers < 1 || o.Writers > 256 {
+		return usagef("--writers: not between 1 and 256")
+	}
+	result, err := c.runDemo(o)
+	code := exitCode(err)
+	switch {
+	case errors.Is(err, demo.ErrFailed):
+		code = ExitCorrupt
+	case errors.Is(err, errNoSelf):
+		return err
+	}
+	if c.json {
+		d := demoDocument{SchemaVersion: schemaVersion, Passed: err == nil, Result: result}
+		if err != nil {
+			d.Failure = err.Error()
+		}
+		if outErr := c.stdout(false).document(d); outErr != nil {
+			return outErr
+		}
+	}
+	switch {
+	case code == ExitOK:
+		return err
+	case c.json:
+		return &codedError{code, err}
+	}
+	return &codedError{code: code} // the verdict has said why
+}
+
+// runDemo shows the demo, but for --json.
+func (c *call) runDemo(o demo.Options) (demo.Result, error) {
+	if len(c.Self) == 0 {
+		return demo.Result{}, errNoSelf
+	}
+	shown := c.Out
+	if c.json {
+		shown = io.Discard
+	}
+	o.Self = append(slices.Clone(c.Self), demoWriterName, "--")
+	return demo.Run(c.ctx, o, demo.NewScreen(shown, c.IsTerminal(shown), c.Getenv))
+}
+
+// demoWriterVerb is the process that the demo kills. Its error goes to stderr,
 // which the demo reads.
-func (a *App) newDemoWriter() *cobra.Command {
-	return &cobra.Command{
-		Use:    demoWriterName + " TABLE DATA FROM WRITERS",
-		Short:  "The process that the demo kills",
-		Hidden: true,
-		Args:   arguments(4, 4),
-		RunE: func(_ *cobra.Command, args []string) error {
-			from, err := strconv.Atoi(args[2])
+func demoWriterVerb() verb {
+	return verb{
+		usage:  demoWriterName + " TABLE DATA FROM WRITERS",
+		short:  "The process that the demo kills",
+		hidden: true,
+		run: func(c *call) error {
+			from, err := strconv.Atoi(c.args[2])
 			if err != nil {
 				return usagef("FROM: %w", err)
 			}
-			writers, err := strconv.Atoi(args[3])
+			writers, err := strconv.Atoi(c.args[3])
 			if err != nil {
 				return usagef("WRITERS: %w", err)
 			}
-			return demo.Write(args[0], args[1], from, writers, a.In, a.Out)
+			return demo.Write(c.args[0], c.args[1], from, writers, c.In, c.Out)
 		},
 	}
 }

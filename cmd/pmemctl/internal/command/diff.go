@@ -3,12 +3,10 @@ package command
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"unicode/utf8"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/cmd/pmemctl/internal/screen"
@@ -38,69 +36,54 @@ type diffDocument struct {
 	NotListed       int64                `json:"differences_not_listed"`
 }
 
-// differenceDocument names a key; one that is not UTF-8 comes as base64.
 type differenceDocument struct {
-	Kind      string  `json:"kind"` // - only in A, + only in B, ~ with another value
-	Key       *string `json:"key,omitempty"`
-	KeyBase64 *string `json:"key_base64,omitempty"`
-}
-
-type diffOptions struct {
-	keyFormat records.Encoding
-	limit     int64
-	asJSON    bool
-	show      screen.ProgressMode
+	Kind string `json:"kind"` // - only in A, + only in B, ~ with another value
+	keyDocument
 }
 
 // maxJSONDifferences bounds the list that --json holds in memory.
 const maxJSONDifferences = 1_000_000
 
-func (a *App) newDiff() *cobra.Command {
-	var o diffOptions
-	cmd := &cobra.Command{
-		Use:   "diff [flags] A B",
-		Short: "Compare the entries of two tables",
-		Long: `Compare the entries of two tables, whatever their stripes, hash seeds and sizes,
+func diffVerb() verb {
+	var limit int64
+	return verb{
+		usage: "diff A B",
+		short: "Compare the entries of two tables",
+		long: `Compare the entries of two tables, whatever their stripes, hash seeds and sizes,
 and their metadata records. Each key that is only in A is shown behind -, one
 that is only in B behind +, and one with another value behind ~; a line that sums
 up comes last. The exit code is 1 if there is a difference.
 
 Memory does not grow with the tables. If a process writes one of them meanwhile,
 the result is of no single instant.`,
-		Example: `  pmemctl diff debs.pmt restored.pmt
+		example: `  pmemctl diff debs.pmt restored.pmt
   pmemctl diff --limit 0 --key-format hex a.pmt b.pmt
   pmemctl diff --json a.pmt b.pmt | jq .changed`,
-		Args: arguments(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.limit < 0 {
-				return usagef("--limit: %d is negative", o.limit)
+		keys:  true,
+		slow:  true,
+		flags: func(flags *pflag.FlagSet) { flags.Int64Var(&limit, "limit", 100, "list so many differences (0: all)") },
+		run: func(c *call) error {
+			if limit < 0 {
+				return usagef("--limit: %d is negative", limit)
 			}
-			return withReader(cmd.Context(), args[0], func(ta *table.Table) error {
-				return withReader(cmd.Context(), args[1], func(tb *table.Table) error {
-					return a.diff(cmd.Context(), o, args, ta, tb)
-				})
+			return c.reading(func(ta *table.Table) error {
+				return withReader(c.ctx, c.args[1], func(tb *table.Table) error { return c.diff(limit, ta, tb) })
 			})
 		},
 	}
-	flags := cmd.Flags()
-	keyFormatFlag(flags, &o.keyFormat)
-	flags.Int64Var(&o.limit, "limit", 100, "list so many differences (0: all)")
-	flags.BoolVar(&o.asJSON, "json", false, "print a JSON document")
-	progressFlag(flags, &o.show)
-	return cmd
 }
 
-func (a *App) diff(ctx context.Context, o diffOptions, files []string, ta, tb *table.Table) error {
-	d := differ{o: o, out: a.stdout(false)}
-	d.SchemaVersion, d.A, d.B, d.Differences = schemaVersion, files[0], files[1], []differenceDocument{}
-	progress := a.progress(o.show, "comparing", entriesKnown(ta, tb), screen.Items)
-	err := progress.Follow(func() error { return d.compare(ctx, ta, tb, progress) })
+func (c *call) diff(limit int64, ta, tb *table.Table) error {
+	d := differ{json: c.json, keyFormat: c.keyFormat, limit: limit, out: c.stdout(false)}
+	d.SchemaVersion, d.A, d.B, d.Differences = schemaVersion, c.args[0], c.args[1], []differenceDocument{}
+	progress := c.progress("comparing", entriesKnown(ta, tb), screen.Items)
+	err := progress.Follow(func() error { return d.compare(c.ctx, ta, tb, progress) })
 	if err != nil {
 		return errors.Join(err, d.out.Flush())
 	}
 	d.BesideWriter = ta.BesideWriter() || tb.BesideWriter()
 	d.Equal = d.OnlyInA+d.OnlyInB+d.Changed == 0 && !d.MetadataChanged
-	if o.asJSON {
+	if c.json {
 		err = d.out.document(d.diffDocument)
 	} else {
 		err = d.summary()
@@ -127,9 +110,11 @@ func entriesKnown(tables ...*table.Table) (n int64) {
 // different seeds have no order in common, and a sort would take memory.
 type differ struct {
 	diffDocument
-	o      diffOptions
-	out    *output
-	listed int64
+	json      bool
+	keyFormat records.Encoding
+	limit     int64
+	out       *output
+	listed    int64
 }
 
 func (d *differ) compare(ctx context.Context, ta, tb *table.Table, progress *screen.Progress) error {
@@ -176,30 +161,21 @@ func (d *differ) compare(ctx context.Context, ta, tb *table.Table, progress *scr
 
 // list shows a difference, or keeps it for the document.
 func (d *differ) list(kind string, key []byte) error {
-	if d.listed++; d.o.limit > 0 && d.listed > d.o.limit {
+	if d.listed++; d.limit > 0 && d.listed > d.limit {
 		d.NotListed++
 		return nil
 	}
-	if d.o.asJSON {
+	if d.json {
 		if d.listed > maxJSONDifferences {
 			d.NotListed++
 			return nil
 		}
-		d.Differences = append(d.Differences, newDifference(kind, key))
+		d.Differences = append(d.Differences, differenceDocument{kind, newKeyDocument(key, d.keyFormat)})
 		return nil
 	}
 	_, _ = d.out.WriteString(kind + " ")
-	d.out.show(d.o.keyFormat.Append(nil, key))
+	d.out.show(d.keyFormat.Append(nil, key))
 	return d.out.WriteByte('\n')
-}
-
-func newDifference(kind string, key []byte) differenceDocument {
-	if utf8.Valid(key) {
-		text := string(key)
-		return differenceDocument{Kind: kind, Key: &text}
-	}
-	text := base64.StdEncoding.EncodeToString(key)
-	return differenceDocument{Kind: kind, KeyBase64: &text}
 }
 
 func (d *differ) summary() error {

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"pmemtable/cmd/pmemctl/internal/host"
 	"pmemtable/flush"
 	"pmemtable/pmem"
@@ -35,12 +33,11 @@ type doctorDocument struct {
 	Advice          []string           `json:"advice"`
 }
 
-func (a *App) newDoctor() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "doctor [flags] [FILE|DIR]",
-		Short: "Say what this machine and file system give a table",
-		Long: `Say what the machine and the file system that holds FILE or DIR (default: the
+func doctorVerb() verb {
+	return verb{
+		usage: "doctor [FILE|DIR]",
+		short: "Say what this machine and file system give a table",
+		long: `Say what the machine and the file system that holds FILE or DIR (default: the
 working directory) give a table: whether it is persistent memory mapped with DAX
 and MAP_SYNC, which instruction writes cache lines back and whether the caches
 survive a power failure (eADR), huge pages, and what an acknowledged write
@@ -48,33 +45,25 @@ survives there with each durability, in plain words.
 
 For this a small table is made there, written to a few times, and removed; FILE
 itself is not touched. The exit code is 1 if no table can be kept there.`,
-		Example: `  pmemctl doctor
+		example: `  pmemctl doctor
   pmemctl doctor /mnt/pmem
   pmemctl doctor --json debs.pmt | jq .survives`,
-		Args: arguments(0, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		run: func(c *call) error {
 			path := "."
-			if len(args) == 1 {
-				path = args[0]
+			if len(c.args) == 1 {
+				path = c.args[0]
 			}
-			d, err := examine(cmd.Context(), path)
+			d, err := examine(c.ctx, path)
 			if err != nil {
 				return err
 			}
-			out := a.stdout(false)
-			if asJSON {
-				err = out.document(d)
-			} else {
-				err = printDoctor(out, d)
-			}
+			err = c.answer(d, func(out *output) { printDoctor(out, d) })
 			if err == nil && d.Refused != "" {
 				return &codedError{code: ExitCondition}
 			}
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	return cmd
 }
 
 // examine makes a scratch table beside what path names.
@@ -178,7 +167,7 @@ func advice(d doctorDocument) []string {
 	return says
 }
 
-func printDoctor(out *output, d doctorDocument) error {
+func printDoctor(out *output, d doctorDocument) {
 	out.line("path", "%s", d.Path)
 	kernel := ""
 	if d.Kernel != "" {
@@ -217,7 +206,6 @@ func printDoctor(out *output, d doctorDocument) error {
 			_ = out.WriteByte('\n')
 		}
 	}
-	return out.Flush()
 }
 
 // folded breaks text into lines between words.

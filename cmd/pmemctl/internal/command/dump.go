@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/inspect"
 )
@@ -18,12 +18,12 @@ type dumpDocument struct {
 	*inspect.Object
 }
 
-func (a *App) newDump() *cobra.Command {
-	var asJSON, all bool
-	cmd := &cobra.Command{
-		Use:   "dump [flags] FILE KIND [ADDRESS]",
-		Short: "Show an object of the file, bytes beside their meaning",
-		Long: `Show an object of the file: each run of bytes with its offset, beside what it
+func dumpVerb() verb {
+	var all bool
+	return verb{
+		usage: "dump FILE KIND [ADDRESS]",
+		short: "Show an object of the file, bytes beside their meaning",
+		long: `Show an object of the file: each run of bytes with its offset, beside what it
 means. docs/format.md draws the objects; pmemctl explain finds those of a key.
 
 header, control          the page
@@ -34,32 +34,27 @@ chunk                    its number: its descriptor, and what its blocks look li
 
 What is damaged is shown as it is, and the exit code is 3. Of long fields the
 first bytes are shown, unless --all is given.`,
-		Example: `  pmemctl dump debs.pmt superblock 0
+		example: `  pmemctl dump debs.pmt superblock 0
   pmemctl dump debs.pmt stripe 12
   pmemctl dump --all debs.pmt record 0x195c00
   pmemctl dump --json debs.pmt chunk 3`,
-		Args:              arguments(2, 3),
-		ValidArgsFunction: completeKinds,
-		RunE: func(_ *cobra.Command, args []string) error {
-			address, err := dumpAddress(args)
+		complete: completeKinds,
+		flags:    func(flags *pflag.FlagSet) { flags.BoolVar(&all, "all", false, "show all bytes of long fields") },
+		run: func(c *call) error {
+			address, err := dumpAddress(c.args)
 			if err != nil {
 				return err
 			}
-			return withInspected(args[0], func(f *inspect.File) error {
-				o, err := f.Dump(args[1], address)
+			return withInspected(c.args[0], func(f *inspect.File) error {
+				o, err := f.Dump(c.args[1], address)
 				var none *inspect.ErrAddress
 				if errors.As(err, &none) {
-					return usagef("%s %s: %w", args[1], address, err)
+					return usagef("%s %s: %w", c.args[1], address, err)
 				}
 				if err != nil {
 					return err
 				}
-				out := a.stdout(false)
-				if asJSON {
-					err = out.document(dumpDocument{schemaVersion, args[0], o})
-				} else {
-					err = printObject(out, o, all)
-				}
+				err = c.answer(dumpDocument{schemaVersion, c.args[0], o}, func(out *output) { printObject(out, o, all) })
 				if err == nil && !o.Intact {
 					return &codedError{ExitCorrupt, fmt.Errorf("the %s at offset %v is damaged, or none", o.Kind, o.At)}
 				}
@@ -67,9 +62,6 @@ first bytes are shown, unless --all is given.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	cmd.Flags().BoolVar(&all, "all", false, "show all bytes of long fields")
-	return cmd
 }
 
 // dumpAddress looks at KIND and ADDRESS before the file is opened.
@@ -99,7 +91,7 @@ const (
 	dumpLines = 4
 )
 
-func printObject(out *output, o *inspect.Object, all bool) error {
+func printObject(out *output, o *inspect.Object, all bool) {
 	state := "intact"
 	if !o.Intact {
 		state = "DAMAGED, or none"
@@ -112,7 +104,6 @@ func printObject(out *output, o *inspect.Object, all bool) error {
 	for _, f := range o.Fields {
 		printField(out, f, all)
 	}
-	return out.Flush()
 }
 
 func printField(out *output, f inspect.Field, all bool) {

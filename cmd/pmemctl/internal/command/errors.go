@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -96,27 +97,80 @@ func isBrokenPipe(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) || isSystemBrokenPipe(err)
 }
 
-// report prints `pmemctl: VERB FILE: reason` and returns the exit code.
-func (a *App) report(cmd *cobra.Command, err error) int {
+// jsonFlag is the flag that every command has.
+const jsonFlag = "json"
+
+// errorDocument is what --json makes of an error, in one line on stderr: standard
+// output holds answers only, and some commands give one and fail (check).
+type errorDocument struct {
+	SchemaVersion int         `json:"schema_version"`
+	Error         errorReport `json:"error"`
+}
+
+type errorReport struct {
+	ExitCode int    `json:"exit_code"`
+	Kind     string `json:"kind"`
+	Command  string `json:"command,omitempty"`
+	File     string `json:"file,omitempty"` // the first argument
+	Message  string `json:"message"`
+}
+
+var kinds = map[int]string{
+	ExitCondition: "condition", ExitUsage: "usage", ExitCorrupt: "corruption", ExitLocked: "locked", ExitIO: "io",
+	ExitVersion: "version", ExitRepairable: "repairable", ExitInterrupted: "interrupted",
+}
+
+// report prints an error as `pmemctl: VERB FILE: reason`, or as a document, and
+// returns the exit code. args are the whole command line.
+func (a *App) report(cmd *cobra.Command, args []string, err error) int {
 	code := exitCode(err)
 	var coded *codedError
 	if code == ExitOK || errors.As(err, &coded) && coded.err == nil {
 		return code
 	}
-	where := "pmemctl"
-	file := ""
+	r := errorReport{ExitCode: code, Kind: kinds[code]}
 	if cmd.HasParent() {
-		where += ": " + cmd.Name()
-		if file = cmd.Flags().Arg(0); file != "" && (coded == nil || coded.code != ExitUsage) {
-			where += " " + file
-		}
+		r.Command, r.File = cmd.Name(), cmd.Flags().Arg(0)
 	}
-	text := where + ": " + reason(err, file)
-	if a.IsTerminal(a.Err) {
+	r.Message = reason(err, r.File)
+	terminal := a.IsTerminal(a.Err)
+	if asksJSON(cmd, args) {
+		out := output{bufio.NewWriter(a.Err), terminal}
+		out.encode(errorDocument{schemaVersion, r}, "", "\n")
+		_ = out.Flush()
+		return code
+	}
+	text := "pmemctl: "
+	if r.Command != "" {
+		text += r.Command
+		if r.File != "" && (coded == nil || coded.code != ExitUsage) {
+			text += " " + r.File
+		}
+		text += ": "
+	}
+	text += r.Message
+	if terminal {
 		text = screen.EscapeError(text)
 	}
 	fmt.Fprintln(a.Err, text)
 	return code
+}
+
+// asksJSON looks at the words themselves where the error is that they could not be
+// understood.
+func asksJSON(cmd *cobra.Command, args []string) bool {
+	if flag := cmd.Flags().Lookup(jsonFlag); flag != nil && flag.Changed {
+		return flag.Value.String() == "true"
+	}
+	for _, word := range args {
+		if word == "--" {
+			break
+		}
+		if word == "--"+jsonFlag {
+			return true
+		}
+	}
+	return false
 }
 
 // reason is an error's text without what the line says already.

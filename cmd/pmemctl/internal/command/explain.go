@@ -4,59 +4,48 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/spf13/cobra"
-
 	"pmemtable/cmd/pmemctl/internal/inspect"
-	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/internal/layout"
 )
 
 // explainDocument is what explain --json prints.
 type explainDocument struct {
-	SchemaVersion int     `json:"schema_version"`
-	File          string  `json:"file"`
-	Key           *string `json:"key,omitempty"`
-	KeyBase64     *string `json:"key_base64,omitempty"`
+	SchemaVersion int    `json:"schema_version"`
+	File          string `json:"file"`
+	keyDocument
 	*inspect.Lookup
 }
 
-func (a *App) newExplain() *cobra.Command {
-	var (
-		asJSON    bool
-		keyFormat records.Encoding
-	)
-	cmd := &cobra.Command{
-		Use:   "explain [flags] FILE KEY",
-		Short: "Show the way of one lookup through the file",
-		Long: `Show step by step how a lookup finds a key, or finds that it is not there: its
+func explainVerb() verb {
+	return verb{
+		usage: "explain FILE KEY",
+		short: "Show the way of one lookup through the file",
+		long: `Show step by step how a lookup finds a key, or finds that it is not there: its
 hash, the stripe, the directory word, the segment, the home line, each slot that
 is compared, and the record with its checksum and the epoch of its birth. Each
 object comes with its offset, for pmemctl dump. docs/format.md draws them.
 
 The exit code is 1 if the key is not there, and 3 if damage ends the lookup.`,
-		Example: `  pmemctl explain debs.pmt bash
+		example: `  pmemctl explain debs.pmt bash
   pmemctl explain --json --key-format hex cache.pmt 00ff`,
-		Args: arguments(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := decode(keyFormat, "key", args[1])
+		keys: true,
+		run: func(c *call) error {
+			key, err := decode(c.keyFormat, "key", c.args[1])
 			if err != nil {
 				return err
 			}
 			if len(key) > layout.MaxKeyBytes {
 				return usagef("a key of %d bytes; the longest has %d", len(key), layout.MaxKeyBytes)
 			}
-			return withInspected(args[0], func(f *inspect.File) error {
+			return withInspected(c.args[0], func(f *inspect.File) error {
 				l, err := f.Lookup(key)
 				if err != nil {
 					return err
 				}
-				return a.printLookup(args[0], key, l, asJSON)
+				return c.printLookup(key, l)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	keyFormatFlag(cmd.Flags(), &keyFormat)
-	return cmd
 }
 
 func withInspected(path string, fn func(f *inspect.File) error) error {
@@ -67,15 +56,9 @@ func withInspected(path string, fn func(f *inspect.File) error) error {
 	return errors.Join(fn(f), f.Close())
 }
 
-func (a *App) printLookup(file string, key []byte, l *inspect.Lookup, asJSON bool) (err error) {
-	out := a.stdout(false)
-	if asJSON {
-		named := newDifference("", key)
-		err = out.document(explainDocument{schemaVersion, file, named.Key, named.KeyBase64, l})
-	} else {
-		printWay(out, key, l)
-		err = out.Flush()
-	}
+func (c *call) printLookup(key []byte, l *inspect.Lookup) error {
+	d := explainDocument{schemaVersion, c.args[0], newKeyDocument(key, c.keyFormat), l}
+	err := c.answer(d, func(out *output) { printWay(out, key, l) })
 	switch {
 	case err != nil:
 		return err

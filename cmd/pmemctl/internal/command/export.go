@@ -6,12 +6,22 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/cmd/pmemctl/internal/safefile"
 	"pmemtable/table"
 )
+
+// exportDocument is what export --json prints.
+type exportDocument struct {
+	SchemaVersion int     `json:"schema_version"`
+	File          string  `json:"file"`
+	Out           string  `json:"out"`
+	Format        string  `json:"format"`
+	Entries       int64   `json:"entries"`
+	Seconds       float64 `json:"seconds"`
+}
 
 type exportOptions struct {
 	out                    string
@@ -34,12 +44,12 @@ func parseColumnFormat(text string) (columnFormat, error) {
 	return columnFormat(text), nil
 }
 
-func (a *App) newExport() *cobra.Command {
+func exportVerb() verb {
 	o := exportOptions{format: records.JSONL, keyFormat: "auto", valueFormat: "auto"}
-	cmd := &cobra.Command{
-		Use:   "export [flags] FILE",
-		Short: "Write all entries as JSONL, CSV or TSV",
-		Long: `Write all entries as text, in no particular order, so that pmemctl import gives
+	return verb{
+		usage: "export FILE",
+		short: "Write all entries as JSONL, CSV or TSV",
+		long: `Write all entries as text, in no particular order, so that pmemctl import gives
 back the same set, byte for byte.
 
 jsonl  {"key": "...", "value": "..."} on each line. What is not UTF-8 travels as
@@ -54,51 +64,54 @@ tsv    A tab between key and value, with a header. Inside them \t \n \r \\ stand
 With --out the file appears whole or not at all, with mode 0600, and an existing
 one is refused. On a terminal control bytes are escaped; that is still the same
 JSON or TSV, but CSV for eyes only.`,
-		Example: `  pmemctl export debs.pmt | sort > debs.jsonl
+		example: `  pmemctl export debs.pmt | sort > debs.jsonl
   pmemctl export --out debs.jsonl debs.pmt
   pmemctl export --format csv --value-format hex cache.pmt`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.export(cmd.Context(), o, args[0])
+		flags: func(flags *pflag.FlagSet) {
+			flags.StringVarP(&o.out, "out", "o", "", "write a new file instead of stdout")
+			formatFlag(flags, &o.format, "form of the output")
+			column := "how %s are written in csv and tsv (auto: utf8, or base64 where csv needs it)"
+			flags.Var(choice[columnFormat]{&o.keyFormat, parseColumnFormat, "auto|utf8|hex|base64"}, "key-format", fmt.Sprintf(column, "keys"))
+			flags.Var(choice[columnFormat]{&o.valueFormat, parseColumnFormat, "auto|utf8|hex|base64"}, "value-format", fmt.Sprintf(column, "values"))
+			flags.BoolVar(&o.noHeader, "no-header", false, "csv and tsv without a line of column names")
+			flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
 		},
+		run: func(c *call) error { return c.export(o) },
 	}
-	flags := cmd.Flags()
-	flags.StringVarP(&o.out, "out", "o", "", "write a new file instead of stdout")
-	formatFlag(flags, &o.format, "form of the output")
-	column := "how %s are written in csv and tsv (auto: utf8, or base64 where csv needs it)"
-	flags.Var(choice[columnFormat]{&o.keyFormat, parseColumnFormat, "auto|utf8|hex|base64"}, "key-format", fmt.Sprintf(column, "keys"))
-	flags.Var(choice[columnFormat]{&o.valueFormat, parseColumnFormat, "auto|utf8|hex|base64"}, "value-format", fmt.Sprintf(column, "values"))
-	flags.BoolVar(&o.noHeader, "no-header", false, "csv and tsv without a line of column names")
-	flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
-	return cmd
 }
 
-func (a *App) export(ctx context.Context, o exportOptions, file string) error {
+func (c *call) export(o exportOptions) error {
 	if o.format == records.Auto {
 		o.format = records.JSONL
 	}
 	if o.format == records.JSONL && (o.noHeader || o.keyFormat != "auto" || o.valueFormat != "auto") {
 		return usagef("--no-header, --key-format and --value-format are for csv and tsv: jsonl says line by line what is base64")
 	}
-	if o.out == "" || o.out == "-" {
-		return withReader(ctx, file, func(t *table.Table) error {
-			_, err := exportTo(ctx, t, a.Out, o, a.IsTerminal(a.Out) && !o.raw)
+	toStdout := o.out == "" || o.out == "-"
+	switch {
+	case toStdout && c.json:
+		return usagef("--json would stand behind the entries on standard output: it needs --out (pmemctl scan --json prints entries)")
+	case toStdout:
+		return c.reading(func(t *table.Table) error {
+			_, err := exportTo(c.ctx, t, c.Out, o, c.IsTerminal(c.Out) && !o.raw)
 			return err
 		})
 	}
 	// Not by withReader, which may leave work behind when it is interrupted:
 	// the file aside must be gone before we are.
-	return with(file, table.Options{ReadOnly: true}, func(t *table.Table) error {
+	return with(c.args[0], table.Options{ReadOnly: true}, func(t *table.Table) error {
 		begin := time.Now()
 		var count int64
 		err := safefile.Write(o.out, func(w io.Writer) (err error) {
-			count, err = exportTo(ctx, t, w, o, false)
+			count, err = exportTo(c.ctx, t, w, o, false)
 			return err
 		})
-		if err == nil {
-			a.notef("exported %s to %s", throughput("entry", count, 0, time.Since(begin)), o.out)
+		if err != nil {
+			return err
 		}
-		return err
+		took := time.Since(begin)
+		return c.done(exportDocument{schemaVersion, c.args[0], o.out, o.format.String(), count, rounded(took.Seconds())},
+			"exported %s to %s", throughput("entry", count, 0, took), o.out)
 	})
 }
 

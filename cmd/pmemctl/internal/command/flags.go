@@ -55,10 +55,6 @@ func progressFlag(flags *pflag.FlagSet, target *screen.ProgressMode) {
 		"how progress is told on stderr (auto: a bar on a terminal)")
 }
 
-func (a *App) progress(mode screen.ProgressMode, what string, total int64, unit screen.Unit) *screen.Progress {
-	return screen.NewProgress(a.Err, a.IsTerminal(a.Err), mode, what, total, unit)
-}
-
 // decode is for keys and values that stand on the command line.
 func decode(e records.Encoding, what, text string) ([]byte, error) {
 	b, err := e.AppendDecoded(nil, []byte(text))

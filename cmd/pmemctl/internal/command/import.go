@@ -10,12 +10,23 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
+
+// importDocument is what import --json prints.
+type importDocument struct {
+	SchemaVersion int     `json:"schema_version"`
+	File          string  `json:"file"`
+	Data          string  `json:"data"`
+	Imported      int64   `json:"imported"`
+	ImportedBytes int64   `json:"imported_bytes"` // of keys and values
+	Seconds       float64 `json:"seconds"`
+	Entries       int64   `json:"entries"` // that the table holds now
+}
 
 type importOptions struct {
 	create  bool
@@ -23,15 +34,14 @@ type importOptions struct {
 	format  records.Format
 	header  records.HeaderMode
 	maxLine sizeFlag
-	show    screen.ProgressMode
 }
 
-func (a *App) newImport() *cobra.Command {
+func importVerb() verb {
 	o := importOptions{maxLine: records.DefaultMaxLineBytes}
-	cmd := &cobra.Command{
-		Use:   "import [flags] FILE DATA",
-		Short: "Store entries from JSONL, CSV or TSV",
-		Long: `Store the entries of DATA, a file or - for standard input, in the table FILE.
+	return verb{
+		usage: "import FILE DATA",
+		short: "Store entries from JSONL, CSV or TSV",
+		long: `Store the entries of DATA, a file or - for standard input, in the table FILE.
 Keys that are there get the new value; of equal keys in DATA the last one wins.
 
 The format is found by the name (.jsonl .csv .tsv) or else by the first line,
@@ -52,42 +62,42 @@ takes even those as data.
 Nothing is guessed: a line that is malformed ends the import with its number, the
 reason and exit code 2. The lines before it stay. The file is synced at the end,
 and before an error is reported, not after each entry.`,
-		Example: `  pmemctl import --create debs.pmt debian-packages.jsonl.gz
+		example: `  pmemctl import --create debs.pmt debian-packages.jsonl.gz
   pmemctl import --header=yes cache.pmt names.csv
   mysql --batch -e 'select id, body from t' | pmemctl import --format tsv --header=yes cache.pmt -`,
-		Args: arguments(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !o.create && (cmd.Flags().Changed("stripes") || cmd.Flags().Changed("mode")) {
+		slow: true,
+		flags: func(flags *pflag.FlagSet) {
+			flags.BoolVar(&o.create, "create", false, "make FILE if it does not exist")
+			o.shape.register(flags)
+			formatFlag(flags, &o.format, "form of the input")
+			flags.Var(choice[records.HeaderMode]{&o.header, records.ParseHeaderMode, "auto|yes|no"}, "header", "whether csv and tsv begin with column names")
+			flags.Var(&o.maxLine, "max-line", "longest line that is accepted; bounds the memory used")
+		},
+		run: func(c *call) error {
+			if !o.create && (c.given("stripes") || c.given("mode")) {
 				return usagef("--stripes and --mode are for a new file: they need --create")
 			}
-			return a.importData(cmd.Context(), o, args[0], args[1])
+			return c.importData(o)
 		},
 	}
-	flags := cmd.Flags()
-	flags.BoolVar(&o.create, "create", false, "make FILE if it does not exist")
-	o.shape.register(flags)
-	formatFlag(flags, &o.format, "form of the input")
-	flags.Var(choice[records.HeaderMode]{&o.header, records.ParseHeaderMode, "auto|yes|no"}, "header", "whether csv and tsv begin with column names")
-	flags.Var(&o.maxLine, "max-line", "longest line that is accepted; bounds the memory used")
-	progressFlag(flags, &o.show)
-	return cmd
 }
 
-func (a *App) importData(ctx context.Context, o importOptions, file, data string) error {
+func (c *call) importData(o importOptions) error {
+	file, data := c.args[0], c.args[1]
 	options := table.Options{Durability: table.OnSync, MustExist: !o.create}
 	if err := o.shape.apply(&options); err != nil {
 		return err
 	}
-	input, name, totalBytes, err := a.openData(data)
+	input, name, totalBytes, err := c.openData(data)
 	if err != nil {
 		return err
 	}
 	defer input.Close()
-	progress := a.progress(o.show, "importing", totalBytes, screen.Bytes)
+	progress := c.progress("importing", totalBytes, screen.Bytes)
 	// The input is looked at before the table is opened: a name mistyped must
 	// not leave an empty table behind, nor a slow pipe hold the lock.
 	var reader records.Reader
-	err = interruptible(ctx, func() (err error) {
+	err = interruptible(c.ctx, func() (err error) {
 		reader, err = records.NewReader(progress.Reader(input), records.ReadOptions{
 			Format: o.format, Name: data, Header: o.header, MaxLineBytes: int64(o.maxLine),
 		})
@@ -98,7 +108,7 @@ func (a *App) importData(ctx context.Context, o importOptions, file, data string
 	}
 	return with(file, options, func(t *table.Table) error {
 		begin := time.Now()
-		done, err := pump(ctx, reader, t, progress)
+		done, err := pump(c.ctx, reader, t, progress)
 		syncErr := t.Sync()
 		progress.Done()
 		if err != nil {
@@ -107,9 +117,9 @@ func (a *App) importData(ctx context.Context, o importOptions, file, data string
 		if syncErr != nil {
 			return syncErr
 		}
-		a.notef("imported %s; %s now holds %s", throughput("entry", done.entries, done.bytes, time.Since(begin)),
-			file, plural(t.Len(), "entry"))
-		return nil
+		took := time.Since(begin)
+		return c.done(importDocument{schemaVersion, file, data, done.entries, done.bytes, rounded(took.Seconds()), int64(t.Len())},
+			"imported %s; %s now holds %s", throughput("entry", done.entries, done.bytes, took), file, plural(t.Len(), "entry"))
 	})
 }
 

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"pmemtable/table"
 )
 
@@ -46,29 +44,22 @@ const infoSchemaVersion = 2
 // durabilities are those that a writer can choose from; the interval is an example.
 var durabilities = []table.Durability{table.Always, table.Interval(time.Second), table.OnSync}
 
-func (a *App) newInfo() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "info [flags] FILE",
-		Short: "Show what a file is and which failures it survives",
-		Long: `Show a table's identity, geometry and size, the medium that it lies on, which
+func infoVerb() verb {
+	return verb{
+		usage: "info FILE",
+		short: "Show what a file is and which failures it survives",
+		long: `Show a table's identity, geometry and size, the medium that it lies on, which
 failures an acknowledged write survives there with each durability that a writer
 can choose, and where the last session left it.`,
-		Example: `  pmemctl info debs.pmt
+		example: `  pmemctl info debs.pmt
   pmemctl info --json debs.pmt`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
-				out := a.stdout(false)
-				if asJSON {
-					return out.document(newInfoDocument(args[0], t.Stats()))
-				}
-				return printInfo(out, args[0], t.Stats())
+		run: func(c *call) error {
+			return c.reading(func(t *table.Table) error {
+				s := t.Stats()
+				return c.answer(newInfoDocument(c.args[0], s), func(out *output) { printInfo(out, c.args[0], s) })
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	return cmd
 }
 
 func newInfoDocument(file string, s table.Stats) infoDocument {
@@ -89,7 +80,7 @@ func newInfoDocument(file string, s table.Stats) infoDocument {
 	return d
 }
 
-func printInfo(out *output, file string, s table.Stats) error {
+func printInfo(out *output, file string, s table.Stats) {
 	out.line("file", "%s", file)
 	out.line("uuid", "%s", s.UUID)
 	out.line("format", "version %d", s.FormatVersion)
@@ -118,5 +109,4 @@ func printInfo(out *output, file string, s table.Stats) error {
 	if s.Damage != "" {
 		out.line("damage", "%s", s.Damage)
 	}
-	return out.Flush()
 }

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
-	"context"
-	"encoding/base64"
 	"fmt"
 	"math"
 	"slices"
-	"unicode/utf8"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/cmd/pmemctl/internal/screen"
@@ -28,61 +25,54 @@ type keysDocument struct {
 	ValueSizes    *valueSizesDocument `json:"value_sizes,omitempty"`
 }
 
-// bigKeyDocument names an entry; a key that is not UTF-8 comes as base64.
+// bigKeyDocument names an entry.
 type bigKeyDocument struct {
-	Key        *string `json:"key,omitempty"`
-	KeyBase64  *string `json:"key_base64,omitempty"`
-	KeyBytes   int64   `json:"key_bytes"`
-	ValueBytes int64   `json:"value_bytes"`
+	keyDocument
+	KeyBytes   int64 `json:"key_bytes"`
+	ValueBytes int64 `json:"value_bytes"`
 }
 
 type keysOptions struct {
-	keyFormat         records.Encoding
-	biggest           int
-	histogram, asJSON bool
-	show              screen.ProgressMode
+	biggest   int
+	histogram bool
 }
 
 // maxBiggest bounds what the keys that are kept may take of memory.
 const maxBiggest = 1_000_000
 
-func (a *App) newKeys() *cobra.Command {
-	o := keysOptions{}
-	cmd := &cobra.Command{
-		Use:   "keys [flags] FILE",
-		Short: "Show which entries are the biggest, and how sizes are spread",
-		Long: `Show the entries of the biggest keys and values together, the biggest first, and
+func keysVerb() verb {
+	var o keysOptions
+	return verb{
+		usage: "keys FILE",
+		short: "Show which entries are the biggest, and how sizes are spread",
+		long: `Show the entries of the biggest keys and values together, the biggest first, and
 with --histogram how the sizes of keys and of values are spread. That reads every
 entry. pmemctl scan --keys-only lists all keys.`,
-		Example: `  pmemctl keys debs.pmt
+		example: `  pmemctl keys debs.pmt
   pmemctl keys --biggest 3 --histogram debs.pmt
   pmemctl keys --biggest 100 --json debs.pmt | jq -r '.biggest[].key'`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		keys: true,
+		slow: true,
+		flags: func(flags *pflag.FlagSet) {
+			flags.IntVar(&o.biggest, "biggest", 10, "how many of the biggest entries")
+			flags.BoolVar(&o.histogram, "histogram", false, "how the sizes of keys and values are spread")
+		},
+		run: func(c *call) error {
 			if o.biggest < 0 || o.biggest > maxBiggest {
 				return usagef("--biggest: not between 0 and %d", maxBiggest)
 			}
-			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
-				return a.keys(cmd.Context(), o, args[0], t)
-			})
+			return c.reading(func(t *table.Table) error { return c.keys(o, t) })
 		},
 	}
-	flags := cmd.Flags()
-	flags.IntVar(&o.biggest, "biggest", 10, "how many of the biggest entries")
-	flags.BoolVar(&o.histogram, "histogram", false, "how the sizes of keys and values are spread")
-	flags.BoolVar(&o.asJSON, "json", false, "print a JSON document")
-	keyFormatFlag(flags, &o.keyFormat)
-	progressFlag(flags, &o.show)
-	return cmd
 }
 
-func (a *App) keys(ctx context.Context, o keysOptions, file string, t *table.Table) error {
+func (c *call) keys(o keysOptions, t *table.Table) error {
 	keys, values := newSizes(), newSizes()
 	var kept biggest
 	count := int64(0)
-	progress := a.progress(o.show, "reading", entriesKnown(t), screen.Items)
+	progress := c.progress("reading", entriesKnown(t), screen.Items)
 	err := progress.Follow(func() error {
-		return entries(ctx, t, func(key, value []byte) error {
+		return entries(c.ctx, t, func(key, value []byte) error {
 			progress.Add(1)
 			count++
 			keys.add(int64(len(key)))
@@ -95,19 +85,15 @@ func (a *App) keys(ctx context.Context, o keysOptions, file string, t *table.Tab
 		return err
 	}
 	slices.SortFunc(kept, func(a, b bigKey) int { return -compareBig(a, b) })
-	d := keysDocument{SchemaVersion: schemaVersion, File: file, Entries: count, Biggest: []bigKeyDocument{}}
+	d := keysDocument{SchemaVersion: schemaVersion, File: c.args[0], Entries: count, Biggest: []bigKeyDocument{}}
 	if o.histogram {
 		k, v := keys.document(), values.document()
 		d.KeySizes, d.ValueSizes = &k, &v
 	}
-	out := a.stdout(false)
-	if o.asJSON {
-		for _, b := range kept {
-			d.Biggest = append(d.Biggest, b.document())
-		}
-		return out.document(d)
+	for _, b := range kept {
+		d.Biggest = append(d.Biggest, bigKeyDocument{newKeyDocument(b.key, c.keyFormat), int64(len(b.key)), b.valueBytes})
 	}
-	return printKeys(out, d, kept, o.keyFormat)
+	return c.answer(d, func(out *output) { printKeys(out, d, kept, c.keyFormat) })
 }
 
 // bigKey is an entry's key, and how long its value is.
@@ -117,18 +103,6 @@ type bigKey struct {
 }
 
 func (b bigKey) sizeBytes() int64 { return int64(len(b.key)) + b.valueBytes }
-
-func (b bigKey) document() bigKeyDocument {
-	d := bigKeyDocument{KeyBytes: int64(len(b.key)), ValueBytes: b.valueBytes}
-	if utf8.Valid(b.key) {
-		text := string(b.key)
-		d.Key = &text
-		return d
-	}
-	text := base64.StdEncoding.EncodeToString(b.key)
-	d.KeyBase64 = &text
-	return d
-}
 
 // compareBig orders by size and then, so that the answer does not depend on the
 // table's order, by key.
@@ -163,7 +137,7 @@ func (h *biggest) offer(key []byte, valueBytes int64, n int) {
 	}
 }
 
-func printKeys(out *output, d keysDocument, kept biggest, format records.Encoding) error {
+func printKeys(out *output, d keysDocument, kept biggest, format records.Encoding) {
 	out.line("file", "%s", d.File)
 	out.line("entries", "%s", countText(d.Entries))
 	if len(kept) > 0 {
@@ -176,7 +150,6 @@ func printKeys(out *output, d keysDocument, kept biggest, format records.Encodin
 	}
 	printSizes(out, "key sizes", d.KeySizes, d.Entries)
 	printSizes(out, "value sizes", d.ValueSizes, d.Entries)
-	return out.Flush()
 }
 
 // printSizes prints a histogram of sizes, nothing for nil.

@@ -28,8 +28,8 @@ func TestKeysBiggest(t *testing.T) {
 	require.Len(t, d.Biggest, 4)
 	text := func(s string) *string { return &s }
 	assert.Equal(t, []bigKeyDocument{
-		{Key: text("a twin"), KeyBytes: 6, ValueBytes: 1000}, {Key: text("key 999"), KeyBytes: 7, ValueBytes: 999}, // of one size: by key
-		{KeyBase64: text("/yB0d2lu"), KeyBytes: 6, ValueBytes: 1000}, {Key: text("key 998"), KeyBytes: 7, ValueBytes: 998},
+		{keyDocument{Key: text("a twin")}, 6, 1000}, {keyDocument{Key: text("key 999")}, 7, 999}, // of one size: by key
+		{keyDocument{KeyBase64: text("/yB0d2lu")}, 6, 1000}, {keyDocument{Key: text("key 998")}, 7, 998},
 	}, d.Biggest)
 	total := int64(0)
 	for _, b := range d.ValueSizes.Buckets {

@@ -5,7 +5,7 @@ import (
 	"io"
 	"path/filepath"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/inspect"
 	"pmemtable/cmd/pmemctl/internal/picture"
@@ -17,18 +17,16 @@ import (
 type mapDocument struct {
 	SchemaVersion int    `json:"schema_version"`
 	File          string `json:"file"`
+	Out           string `json:"out,omitempty"` // the picture that was drawn
 	*inspect.Space
 }
 
-func (a *App) newMap() *cobra.Command {
-	var (
-		asJSON bool
-		out    string
-	)
-	cmd := &cobra.Command{
-		Use:   "map [flags] FILE",
-		Short: "Draw how a file's space is used",
-		Long: `Draw the chunks of a file in their order, by kind and by how full they are, on the
+func mapVerb() verb {
+	var out string
+	return verb{
+		usage: "map FILE",
+		short: "Draw how a file's space is used",
+		long: `Draw the chunks of a file in their order, by kind and by how full they are, on the
 terminal, or with --out as a picture (FILE.svg) or a page (FILE.html) with the
 load of the segments, the depth of the stripes, probe lengths, sizes of records,
 and what room blocks of each size leave unused. The page is one file, needs no
@@ -38,39 +36,35 @@ On a terminal the letters are coloured blocks, the fuller the denser. Several
 chunks share a place if there are many.
 
 r records  R run (one large record)  s segments  d directories  # descriptors  . free`,
-		Example: `  pmemctl map debs.pmt
+		example: `  pmemctl map debs.pmt
   pmemctl map --out debs.html debs.pmt
   pmemctl map --json debs.pmt | jq .segment_loads`,
-		Args: arguments(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		flags: func(flags *pflag.FlagSet) {
+			flags.StringVarP(&out, "out", "o", "", "a new file, NAME.svg or NAME.html")
+		},
+		run: func(c *call) error {
 			draw := map[string]func(io.Writer, string, *inspect.Space) error{".svg": picture.SVG, ".html": picture.Page}[filepath.Ext(out)]
-			switch {
-			case out != "" && draw == nil:
+			if out != "" && draw == nil {
 				return usagef("--out: %q does not end in .svg or .html", out)
-			case out != "" && asJSON:
-				return usagef("--out and --json exclude each other")
 			}
-			return withInspected(args[0], func(f *inspect.File) error {
+			file := c.args[0]
+			return withInspected(file, func(f *inspect.File) error {
 				space, err := f.Space()
-				switch {
-				case err != nil:
-					return err
-				case asJSON:
-					return a.stdout(false).document(mapDocument{schemaVersion, args[0], space})
-				case out != "":
-					err := safefile.Write(out, func(w io.Writer) error { return draw(w, args[0], space) })
-					if err == nil {
-						a.notef("drew %s to %s", args[0], out)
-					}
+				if err != nil {
 					return err
 				}
-				return a.printMap(args[0], space)
+				d := mapDocument{schemaVersion, file, out, space}
+				if out == "" {
+					return c.answer(d, func(text *output) { c.printMap(text, file, space) })
+				}
+				err = safefile.Write(out, func(w io.Writer) error { return draw(w, file, space) })
+				if err != nil {
+					return err
+				}
+				return c.done(d, "drew %s to %s", file, out)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	cmd.Flags().StringVarP(&out, "out", "o", "", "a new file, NAME.svg or NAME.html")
-	return cmd
 }
 
 // letters are the kinds of chunks where there is no colour, with the colour where
@@ -84,15 +78,15 @@ var letters = map[string]struct {
 
 const mapRows = 24
 
-func (a *App) printMap(file string, s *inspect.Space) error {
-	out, style := a.stdout(false), screen.NewStyle(a.IsTerminal(a.Out), a.Getenv)
-	columns := max(16, min(120, screen.Width(a.Out)))
+func (c *call) printMap(out *output, file string, s *inspect.Space) {
+	style := screen.NewStyle(c.IsTerminal(c.Out), c.Getenv)
+	columns := max(16, min(120, screen.Width(c.Out)))
 	cells := s.Cells(columns * mapRows)
 	out.line("file", "%s, %s", file, bytesText(s.SizeBytes))
 	out.line("chunks", "%s of %s%s", countText(len(s.Chunks)), bytesText(s.ChunkBytes), perCell(cells))
 	_ = out.WriteByte('\n')
-	for i, c := range cells {
-		_, _ = out.WriteString(style.Block(letters[c.Kind].letter, letters[c.Kind].colour, c.Fill))
+	for i, cell := range cells {
+		_, _ = out.WriteString(style.Block(letters[cell.Kind].letter, letters[cell.Kind].colour, cell.Fill))
 		if i%columns == columns-1 || i == len(cells)-1 {
 			_ = out.WriteByte('\n')
 		}
@@ -113,7 +107,6 @@ func (a *App) printMap(file string, s *inspect.Space) error {
 	if s.Problems > 0 {
 		fmt.Fprintf(out, "places that are damaged, or changed meanwhile: %s\n", countText(s.Problems))
 	}
-	return out.Flush()
 }
 
 func perCell(cells []inspect.Cell) string {

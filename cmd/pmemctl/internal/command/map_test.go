@@ -52,7 +52,10 @@ func TestMap(t *testing.T) {
 	assert.Contains(t, string(content), "2,001 entries in ")
 	fails(t, ExitUsage, "exists", "map", "--out", page, file)
 	fails(t, ExitUsage, ".svg or .html", "map", "--out", page+".png", file)
-	fails(t, ExitUsage, "exclude", "map", "--json", "--out", page, file)
+	svg := filepath.Join(t.TempDir(), "map.svg")
+	require.NoError(t, json.Unmarshal([]byte(must(t, "map", "--json", "--out", svg, file)), &d))
+	assert.Equal(t, svg, d.Out)
+	assert.FileExists(t, svg)
 	fails(t, ExitIO, "no such file", "map", file+".missing")
 }
 

@@ -48,19 +48,28 @@ const schemaVersion = 1
 
 // document writes a --json answer.
 func (o *output) document(content any) error {
+	o.encode(content, "  ", "\n")
+	return o.Flush()
+}
+
+// inline writes a part of a document in the line that has begun.
+func (o *output) inline(content any) { o.encode(content, "", "") }
+
+// encode writes what --json prints. All of it can be said in JSON.
+func (o *output) encode(content any, indent, end string) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
+	encoder.SetIndent("", indent)
 	if err := encoder.Encode(content); err != nil {
-		return err
+		panic(err)
 	}
-	shown := text.Bytes()
+	shown := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 	if o.escape {
 		shown = screen.AppendJSONEscaped(nil, shown)
 	}
 	_, _ = o.Write(shown)
-	return o.Flush()
+	_, _ = o.WriteString(end)
 }
 
 func bytesText(n int64) string {

@@ -2,4 +2,6 @@
 
 package command
 
+import ()
+
 func isSystemBrokenPipe(error) bool { return false }

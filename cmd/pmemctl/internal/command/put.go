@@ -8,55 +8,60 @@ import (
 	"io"
 	"os"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/table"
 )
 
-type putOptions struct {
-	keyFormat, valueFormat records.Encoding
-	valueFile              string
-	ifAbsent, hasIfValue   bool
-	ifValue                string
+// putDocument is what put --json prints.
+type putDocument struct {
+	SchemaVersion int    `json:"schema_version"`
+	File          string `json:"file"`
+	keyDocument
+	ValueBytes int64 `json:"value_bytes"`
 }
 
-func (a *App) newPut() *cobra.Command {
+type putOptions struct {
+	valueFormat records.Encoding
+	valueFile   string
+	ifAbsent    bool
+	ifValue     string
+}
+
+func putVerb() verb {
 	var o putOptions
-	cmd := &cobra.Command{
-		Use:   "put [flags] FILE KEY [VALUE]",
-		Short: "Store a value under a key",
-		Long: `Store a value under a key. The value is the third argument, or comes from
+	return verb{
+		usage: "put FILE KEY [VALUE]",
+		short: "Store a value under a key",
+		long: `Store a value under a key. The value is the third argument, or comes from
 standard input when that is a single -, or from --value-file. It is durable when
 the command returns, as far as the medium allows (see pmemctl info).
 
 With --if-absent or --if-value the value is stored only on that condition; when
 it is not met nothing changes and the exit code is 1.`,
-		Example: `  pmemctl put cache.pmt greeting hello
+		example: `  pmemctl put cache.pmt greeting hello
   date | pmemctl put cache.pmt now -
   pmemctl put --value-file logo.png cache.pmt logo
   pmemctl put --if-value 41 cache.pmt counter 42
   pmemctl put cache.pmt -- -key -value`,
-		Args: arguments(2, 3),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.hasIfValue = cmd.Flags().Changed("if-value")
-			return a.put(cmd.Context(), o, args)
+		keys: true,
+		flags: func(flags *pflag.FlagSet) {
+			valueFormatFlag(flags, &o.valueFormat)
+			flags.StringVar(&o.valueFile, "value-file", "", "take the value from this file")
+			flags.BoolVar(&o.ifAbsent, "if-absent", false, "only if the key is not there")
+			flags.StringVar(&o.ifValue, "if-value", "", "only if the key has this value now (in --value-format)")
 		},
+		run: func(c *call) error { return c.put(o) },
 	}
-	flags := cmd.Flags()
-	keyFormatFlag(flags, &o.keyFormat)
-	valueFormatFlag(flags, &o.valueFormat)
-	flags.StringVar(&o.valueFile, "value-file", "", "take the value from this file")
-	flags.BoolVar(&o.ifAbsent, "if-absent", false, "only if the key is not there")
-	flags.StringVar(&o.ifValue, "if-value", "", "only if the key has this value now (in --value-format)")
-	return cmd
 }
 
-func (a *App) put(ctx context.Context, o putOptions, args []string) error {
-	if o.ifAbsent && o.hasIfValue {
+func (c *call) put(o putOptions) error {
+	hasIfValue := c.given("if-value")
+	if o.ifAbsent && hasIfValue {
 		return usagef("both --if-absent and --if-value: a key cannot be absent and have a value")
 	}
-	key, err := decode(o.keyFormat, "key", args[1])
+	key, err := decode(c.keyFormat, "key", c.args[1])
 	if err != nil {
 		return err
 	}
@@ -64,17 +69,17 @@ func (a *App) put(ctx context.Context, o putOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	value, err := a.putValue(ctx, o, args[2:])
+	value, err := c.putValue(o)
 	if err != nil {
 		return err
 	}
-	return withWriter(args[0], table.Options{}, func(t *table.Table) error {
+	return withWriter(c.args[0], table.Options{}, func(t *table.Table) error {
 		stored := true
 		var err error
 		switch {
 		case o.ifAbsent:
 			stored, err = t.PutIfAbsent(key, value)
-		case o.hasIfValue:
+		case hasIfValue:
 			stored, err = t.CompareAndSwap(key, old, value)
 		default:
 			err = t.Put(key, value)
@@ -83,17 +88,18 @@ func (a *App) put(ctx context.Context, o putOptions, args []string) error {
 		case err != nil:
 			return err
 		case !stored && o.ifAbsent:
-			return conditionf("nothing stored: key %s is there already", quoted(args[1]))
+			return conditionf("nothing stored: key %s is there already", quoted(c.args[1]))
 		case !stored:
-			return conditionf("nothing stored: key %s does not have that value", quoted(args[1]))
+			return conditionf("nothing stored: key %s does not have that value", quoted(c.args[1]))
 		}
-		return nil
+		return c.answer(putDocument{schemaVersion, c.args[0], newKeyDocument(key, c.keyFormat), int64(len(value))}, nil)
 	})
 }
 
 // putValue is the value from wherever the command line says. It is complete
 // before the table is opened: a slow pipe must not hold the lock.
-func (a *App) putValue(ctx context.Context, o putOptions, args []string) ([]byte, error) {
+func (c *call) putValue(o putOptions) ([]byte, error) {
+	args := c.args[2:]
 	switch {
 	case o.valueFile != "" && len(args) > 0:
 		return nil, usagef("both --value-file and a value on the command line")
@@ -105,9 +111,9 @@ func (a *App) putValue(ctx context.Context, o putOptions, args []string) ([]byte
 			return nil, err
 		}
 		defer file.Close()
-		return readValue(ctx, o.valueFormat, file)
+		return readValue(c.ctx, o.valueFormat, file)
 	case args[0] == "-":
-		return readValue(ctx, o.valueFormat, a.In)
+		return readValue(c.ctx, o.valueFormat, c.In)
 	}
 	return decode(o.valueFormat, "value", args[0])
 }

@@ -26,7 +26,8 @@ This page is made from the program's own help, by
 %s
 `, root.Long, fenced("", root.Example))
 	fmt.Fprintf(&text, "\n%s\n\n", strings.TrimSpace(exitCodes))
-	text.WriteString("Every answer of `--json` is a document with a `schema_version`; new fields do not\nchange it. `pmemctl completion bash|zsh|fish|powershell` prints a script that completes\ncommands, flags and their values.\n\n")
+	text.WriteString(referenceJSON)
+	text.WriteString("`pmemctl completion bash|zsh|fish|powershell` prints a script that completes commands,\nflags and their values.\n\n")
 	text.WriteString("| command | |\n|---|---|\n")
 	for _, cmd := range visible(root) {
 		fmt.Fprintf(&text, "| [%s](#%s) | %s |\n", cmd.Name(), cmd.Name(), cmd.Short)
@@ -39,6 +40,18 @@ This page is made from the program's own help, by
 	}
 	return text.String()
 }
+
+const referenceJSON = `Every answer of --json is a document with a schema_version; new fields do not change
+it. An error is a document, too, in one line on stderr, so that standard output holds
+answers only; the exit code is the same as without --json:
+
+    {"schema_version":1,"error":{"exit_code":1,"kind":"condition","command":"get","file":"debs.pmt","message":"key \"x\": not found"}}
+
+kind is condition, usage, corruption, locked, io, version, repairable or interrupted, for
+the exit codes 1 to 7 and 130 (Ctrl-C). A command that says with its exit code what its
+answer says already, such as diff, adds no error.
+
+`
 
 // visible are the commands that the help lists, but for cobra's own.
 func visible(root *cobra.Command) (commands []*cobra.Command) {

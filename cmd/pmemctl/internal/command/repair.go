@@ -3,7 +3,7 @@ package command
 import (
 	"fmt"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/recovery"
 	"pmemtable/table"
@@ -27,12 +27,12 @@ type repairDocument struct {
 	Dropped       int64             `json:"problems_not_listed"`
 }
 
-func (a *App) newRepair() *cobra.Command {
-	var asJSON, reachable, everything bool
-	cmd := &cobra.Command{
-		Use:   "repair [flags] FILE NEWFILE",
-		Short: "Salvage what is intact of a damaged file into a new one",
-		Long: `Salvage every intact entry of a damaged file into a new file, and say what was
+func repairVerb() verb {
+	var reachable, everything bool
+	return verb{
+		usage: "repair FILE NEWFILE",
+		short: "Salvage what is intact of a damaged file into a new one",
+		long: `Salvage every intact entry of a damaged file into a new file, and say what was
 damaged and where. FILE is not changed. NEWFILE must not exist, and appears only
 when all of it is there.
 
@@ -40,10 +40,13 @@ Where damage cut entries off, their records are looked for in the whole file; of
 several of one key the newest counts, and there an entry that was deleted or
 overwritten may come back. Where all is intact nothing does. If anything was
 damaged, the exit code is 3 although NEWFILE is there.`,
-		Example: `  pmemctl repair debs.pmt salvaged.pmt
+		example: `  pmemctl repair debs.pmt salvaged.pmt
   pmemctl repair --reachable debs.pmt salvaged.pmt   nothing deleted comes back`,
-		Args: arguments(2, 2),
-		RunE: func(_ *cobra.Command, args []string) error {
+		flags: func(flags *pflag.FlagSet) {
+			flags.BoolVar(&reachable, "reachable", false, "keep only what the root reaches")
+			flags.BoolVar(&everything, "everything", false, "look for records everywhere, even if no damage shows")
+		},
+		run: func(c *call) error {
 			var o table.RepairOptions
 			switch {
 			case reachable && everything:
@@ -53,27 +56,17 @@ damaged, the exit code is 3 although NEWFILE is there.`,
 			case everything:
 				o.Reach = recovery.Everything
 			}
-			report, err := table.Repair(args[0], args[1], o)
+			report, err := table.Repair(c.args[0], c.args[1], o)
 			if err != nil {
 				return err
 			}
-			out := a.stdout(false)
-			if asJSON {
-				err = out.document(newRepairDocument(args, report))
-			} else {
-				printRepair(out, args, report)
-				err = out.Flush()
-			}
+			err = c.answer(newRepairDocument(c.args, report), func(out *output) { printRepair(out, c.args, report) })
 			if n := len(report.Problems) + report.Dropped; n > 0 && err == nil {
 				return &codedError{ExitCorrupt, fmt.Errorf("%s found; what is intact is in the new file", plural(n, "problem"))}
 			}
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	cmd.Flags().BoolVar(&reachable, "reachable", false, "keep only what the root reaches")
-	cmd.Flags().BoolVar(&everything, "everything", false, "look for records everywhere, even if no damage shows")
-	return cmd
 }
 
 func newRepairDocument(files []string, r table.RepairReport) repairDocument {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
@@ -22,58 +20,52 @@ type restoreDocument struct {
 	FileSizeBytes int64  `json:"file_size_bytes"`
 }
 
-func (a *App) newRestore() *cobra.Command {
-	var (
-		asJSON bool
-		shape  geometry
-		show   screen.ProgressMode
-	)
-	cmd := &cobra.Command{
-		Use:   "restore [flags] STREAM FILE",
-		Short: "Make a table of a backup",
-		Long: `Make a table of the stream of pmemctl backup, a file or - for standard input. FILE
+func restoreVerb() verb {
+	var shape geometry
+	return verb{
+		usage: "restore STREAM FILE",
+		short: "Make a table of a backup",
+		long: `Make a table of the stream of pmemctl backup, a file or - for standard input. FILE
 must not exist. It appears when all of it is there and durable; of a stream that
 was cut off or changed, and of a restore that is interrupted, nothing stays.`,
-		Example: `  pmemctl restore debs.backup restored.pmt
+		example: `  pmemctl restore debs.backup restored.pmt
   zstd -d < debs.backup.zst | pmemctl restore --stripes 256 - restored.pmt`,
-		Args: arguments(2, 2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		slow:  true,
+		flags: shape.register,
+		run: func(c *call) error {
 			var options table.Options
 			if err := shape.apply(&options); err != nil {
 				return err
 			}
-			input, name, totalBytes, err := a.openData(args[0])
-			if err != nil {
-				return err
-			}
-			defer input.Close()
-			begin := time.Now()
-			progress := a.progress(show, "restoring", totalBytes, screen.Bytes)
-			err = progress.Follow(func() error {
-				reader, stop := contextReader(cmd.Context(), progress.Reader(input))
-				defer stop()
-				return table.Restore(reader, args[1], &options)
-			})
-			switch {
-			case errors.Is(err, context.Canceled):
-				return context.Canceled
-			case err != nil:
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return with(args[1], table.Options{ReadOnly: true}, func(t *table.Table) error {
-				stats := t.Stats()
-				if asJSON {
-					return a.stdout(false).document(restoreDocument{schemaVersion, args[0], args[1], stats.Entries, stats.FileSizeBytes})
-				}
-				a.notef("restored %s to %s", throughput("entry", stats.Entries, 0, time.Since(begin)), args[1])
-				return nil
-			})
+			return c.restore(c.args[0], c.args[1], options)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document")
-	shape.register(cmd.Flags())
-	progressFlag(cmd.Flags(), &show)
-	return cmd
+}
+
+func (c *call) restore(stream, file string, options table.Options) error {
+	input, name, totalBytes, err := c.openData(stream)
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	begin := time.Now()
+	progress := c.progress("restoring", totalBytes, screen.Bytes)
+	err = progress.Follow(func() error {
+		reader, stop := contextReader(c.ctx, progress.Reader(input))
+		defer stop()
+		return table.Restore(reader, file, &options)
+	})
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case err != nil:
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return with(file, table.Options{ReadOnly: true}, func(t *table.Table) error {
+		stats := t.Stats()
+		return c.done(restoreDocument{schemaVersion, stream, file, stats.Entries, stats.FileSizeBytes},
+			"restored %s to %s", throughput("entry", stats.Entries, 0, time.Since(begin)), file)
+	})
 }
 
 // contextReader ends with ctx although its source may be stuck in a read of a

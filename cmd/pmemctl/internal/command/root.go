@@ -3,7 +3,7 @@
 // They share three habits. What only reads opens the file read-only, so that
 // looking never changes or creates anything. Whatever comes out of a table
 // passes package screen on its way to a terminal. And every error ends as one
-// line on stderr and one of the exit codes of errors.go.
+// line on stderr, text or JSON, and one of the exit codes of errors.go.
 package command
 
 import (
@@ -43,7 +43,7 @@ func (a *App) Run(ctx context.Context, args []string) int {
 	root := a.newRoot()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return a.report(cmd, err)
+	return a.report(cmd, args, err)
 }
 
 func (a *App) newRoot() *cobra.Command {
@@ -82,20 +82,28 @@ read-only: they create and change nothing.`,
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Flags().Bool(jsonFlag, false, "") // so that it may stand before the verb, and is known where there is none
+	_ = root.Flags().MarkHidden(jsonFlag)
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
-	root.AddCommand(
-		a.newCreate(), a.newImport(), a.newExport(),
-		a.newGet(), a.newPut(), a.newDelete(), a.newScan(), a.newCount(), a.newKeys(),
-		a.newInfo(), a.newDoctor(), a.newStats(), a.newTop(), a.newDiff(), a.newExplain(), a.newDump(), a.newMap(),
-		a.newCheck(), a.newRepair(), a.newCompact(), a.newBackup(), a.newRestore(),
-		a.newDemo(), a.newDemoWriter(), a.newCrashtest(), a.newBench(),
-	)
+	for _, v := range verbs() {
+		root.AddCommand(a.command(v))
+	}
 	completeValues(root)
 	return root
+}
+
+func verbs() []verb {
+	return []verb{
+		createVerb(), importVerb(), exportVerb(),
+		getVerb(), putVerb(), deleteVerb(), scanVerb(), countVerb(), keysVerb(),
+		infoVerb(), doctorVerb(), statsVerb(), topVerb(), diffVerb(), explainVerb(), dumpVerb(), mapVerb(),
+		checkVerb(), repairVerb(), compactVerb(), backupVerb(), restoreVerb(),
+		demoVerb(), demoWriterVerb(), crashtestVerb(), benchVerb(),
+	}
 }
 
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
@@ -113,18 +121,4 @@ func version() string {
 		return info.Main.Version + " " + info.GoVersion
 	}
 	return "unknown"
-}
-
-// arguments accepts between min and max arguments and otherwise shows how the
-// command is used.
-func arguments(min, max int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < min:
-			return usagef("too few arguments; usage: %s", cmd.UseLine())
-		case len(args) > max:
-			return usagef("too many arguments; usage: %s", cmd.UseLine())
-		}
-		return nil
-	}
 }

@@ -10,26 +10,26 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/table"
 )
 
 type scanOptions struct {
-	keyFormat, valueFormat records.Encoding
-	prefix                 string
-	limit                  uint64
-	cursor                 string
-	keysOnly, raw          bool
+	valueFormat   records.Encoding
+	prefix        string
+	limit         uint64
+	cursor        string
+	keysOnly, raw bool
 }
 
-func (a *App) newScan() *cobra.Command {
+func scanVerb() verb {
 	var o scanOptions
-	cmd := &cobra.Command{
-		Use:   "scan [flags] FILE",
-		Short: "List entries, all or page by page",
-		Long: `List entries as lines of key, tab and value, in the table's own order, which is
+	return verb{
+		usage: "scan FILE",
+		short: "List entries, all or page by page",
+		long: `List entries as lines of key, tab and value, in the table's own order, which is
 that of the keys' hashes. --prefix therefore looks at every key.
 
 With --limit the last line, on stderr, is "next cursor: C": --cursor C goes on
@@ -39,28 +39,25 @@ there all the time come exactly once, even if others come and go between pages.
 On a terminal control bytes are escaped unless --raw is given. In a pipe the
 bytes come as they are; where keys or values may hold tabs or newlines use
 --key-format and --value-format, or pmemctl export.`,
-		Example: `  pmemctl scan --prefix lib --keys-only debs.pmt
+		example: `  pmemctl scan --prefix lib --keys-only debs.pmt
   pmemctl scan --limit 10 debs.pmt
   pmemctl scan --limit 10 --cursor 9007199254740993 debs.pmt
   pmemctl scan --key-format hex --value-format base64 cache.pmt`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.scan(cmd.Context(), o, args[0])
+		keys: true,
+		flags: func(flags *pflag.FlagSet) {
+			valueFormatFlag(flags, &o.valueFormat)
+			flags.StringVar(&o.prefix, "prefix", "", "only keys that begin with this (in --key-format)")
+			flags.Uint64Var(&o.limit, "limit", 0, "stop after so many entries (0: no limit)")
+			flags.StringVar(&o.cursor, "cursor", "0", "go on where an earlier scan with --limit stopped")
+			flags.BoolVar(&o.keysOnly, "keys-only", false, "print keys without values")
+			flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
 		},
+		run: func(c *call) error { return c.scan(o) },
 	}
-	flags := cmd.Flags()
-	keyFormatFlag(flags, &o.keyFormat)
-	valueFormatFlag(flags, &o.valueFormat)
-	flags.StringVar(&o.prefix, "prefix", "", "only keys that begin with this (in --key-format)")
-	flags.Uint64Var(&o.limit, "limit", 0, "stop after so many entries (0: no limit)")
-	flags.StringVar(&o.cursor, "cursor", "0", "go on where an earlier scan with --limit stopped")
-	flags.BoolVar(&o.keysOnly, "keys-only", false, "print keys without values")
-	flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
-	return cmd
 }
 
-func (a *App) scan(ctx context.Context, o scanOptions, file string) error {
-	prefix, err := decode(o.keyFormat, "prefix", o.prefix)
+func (c *call) scan(o scanOptions) error {
+	prefix, err := decode(c.keyFormat, "prefix", o.prefix)
 	if err != nil {
 		return err
 	}
@@ -68,17 +65,33 @@ func (a *App) scan(ctx context.Context, o scanOptions, file string) error {
 	if err != nil {
 		return err
 	}
-	return withReader(ctx, file, func(t *table.Table) error {
-		s := scanner{o: o, prefix: prefix, out: a.stdout(o.raw)}
-		next, err := s.run(ctx, t, from)
-		if flushErr := s.out.Flush(); err == nil {
-			err = flushErr
+	return c.reading(func(t *table.Table) error {
+		s := scanner{o: o, prefix: prefix}
+		out := c.stdout(o.raw)
+		if c.json {
+			list := scanList{out: out}
+			list.begin(c.args[0])
+			s.print = func(key, value []byte) { list.add(newScanEntry(key, value, c.keyFormat, o)) }
+			next, err := s.run(c.ctx, t, from)
+			return errors.Join(err, list.end(next, err == nil))
 		}
+		s.print = func(key, value []byte) { printEntry(out, key, value, c.keyFormat, o) }
+		next, err := s.run(c.ctx, t, from)
+		err = errors.Join(err, out.Flush())
 		if err == nil && o.limit > 0 {
-			fmt.Fprintf(a.Err, "next cursor: %s\n", next)
+			fmt.Fprintf(c.Err, "next cursor: %s\n", next)
 		}
 		return err
 	})
+}
+
+func printEntry(out *output, key, value []byte, keyFormat records.Encoding, o scanOptions) {
+	out.show(keyFormat.Append(nil, key))
+	if !o.keysOnly {
+		_ = out.WriteByte('\t')
+		out.show(o.valueFormat.Append(nil, value))
+	}
+	_ = out.WriteByte('\n')
 }
 
 // position is a place in a scan. The table's cursors lie between the batches
@@ -117,7 +130,7 @@ func digest(key []byte) string {
 type scanner struct {
 	o       scanOptions
 	prefix  []byte
-	out     *output
+	print   func(key, value []byte)
 	printed uint64
 	last    string // digest of the key printed last
 }
@@ -175,10 +188,6 @@ func (s *scanner) entry(key, value []byte) error {
 	if s.full() {
 		s.last = digest(key)
 	}
-	s.out.show(s.o.keyFormat.Append(nil, key))
-	if !s.o.keysOnly {
-		_ = s.out.WriteByte('\t')
-		s.out.show(s.o.valueFormat.Append(nil, value))
-	}
-	return s.out.WriteByte('\n')
+	s.print(key, value)
+	return nil
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/table"
 )
@@ -78,16 +78,15 @@ type activityDocument struct {
 	Collections    uint64 `json:"collections"`
 }
 
-func (a *App) newStats() *cobra.Command {
+func statsVerb() verb {
 	var (
-		asJSON   bool
 		interval time.Duration
-		count    int
+		lines    int
 	)
-	cmd := &cobra.Command{
-		Use:   "stats [flags] FILE",
-		Short: "Show how a table is filled, and what happens in it",
-		Long: `Show how full a table is, how far its lookups go, how large its values are and
+	return verb{
+		usage: "stats FILE",
+		short: "Show how a table is filled, and what happens in it",
+		long: `Show how full a table is, how far its lookups go, how large its values are and
 how well its space is used. That walks over the whole table, also while another
 process writes it: then the figures are of no single instant, and the snapshots
 that the writer holds are known to it alone.
@@ -102,46 +101,46 @@ entries/s      entries more or less, from one commit to another
 growth/s       bytes that the file grew
 session        which session writes; a higher one is another process, or an
                open that came after`,
-		Example: `  pmemctl stats debs.pmt
+		example: `  pmemctl stats debs.pmt
   pmemctl stats --json debs.pmt | jq .value_sizes
   pmemctl stats --interval 1s debs.pmt`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		flags: func(flags *pflag.FlagSet) {
+			flags.DurationVar(&interval, "interval", 0, "print a line each interval until interrupted, such as 1s; with --json a document")
+			flags.IntVar(&lines, "count", 0, "with --interval: stop after so many lines (0: do not)")
+		},
+		run: func(c *call) error {
 			if interval < 0 || interval > 0 && interval < time.Millisecond {
 				return usagef("--interval: not a time of at least 1ms")
 			}
-			if count < 0 || interval == 0 && count > 0 {
+			if lines < 0 || interval == 0 && lines > 0 {
 				return usagef("--count is a number of lines, with --interval")
 			}
-			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
+			return c.reading(func(t *table.Table) error {
 				if interval == 0 {
-					return a.stats(t, args[0], asJSON)
+					return c.stats(t)
 				}
-				ticker := time.NewTicker(interval)
-				defer ticker.Stop()
-				w := watcher{out: a.stdout(false), json: asJSON, file: args[0]}
-				return w.watch(cmd.Context(), t.Activity, time.Now(), ticker.C, count)
+				return c.watch(t, interval, lines)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON document, with --interval one on each line")
-	cmd.Flags().DurationVar(&interval, "interval", 0, "print a line each interval until interrupted, such as 1s")
-	cmd.Flags().IntVar(&count, "count", 0, "with --interval: stop after so many lines (0: do not)")
-	return cmd
 }
 
-func (a *App) stats(t *table.Table, file string, asJSON bool) error {
+func (c *call) stats(t *table.Table) error {
 	sizes := newSizes()
 	survey, err := t.Survey(func(_, value int) { sizes.add(int64(value)) })
 	if err != nil {
 		return err
 	}
-	d := newStatsDocument(file, survey, sizes, t.Stats(), t.Activity(), t.BesideWriter())
-	out := a.stdout(false)
-	if asJSON {
-		return out.document(d)
-	}
-	return printStats(out, d)
+	d := newStatsDocument(c.args[0], survey, sizes, t.Stats(), t.Activity(), t.BesideWriter())
+	return c.answer(d, func(out *output) { printStats(out, d) })
+}
+
+// watch prints lines until it has printed as many, if that is not 0, or ctx ends.
+func (c *call) watch(t *table.Table, interval time.Duration, lines int) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	w := watcher{out: c.stdout(false), json: c.json, file: c.args[0]}
+	return w.watch(c.ctx, t.Activity, time.Now(), ticker.C, lines)
 }
 
 // watcher prints what happens between two looks.

@@ -86,7 +86,7 @@ func newStatsDocument(file string, v table.Survey, values *sizes, s table.Stats,
 	return d
 }
 
-func printStats(out *output, d statsDocument) error {
+func printStats(out *output, d statsDocument) {
 	out.line("file", "%s, %s", d.File, bytesText(d.FileSizeBytes))
 	out.line("entries", "%s; keys %s, values %s", countText(d.Entries), bytesText(d.KeyBytes), bytesText(d.ValueBytes))
 	out.line("load factor", "%s of %s slots, in %s (%s of them overflow), %s", percent(d.LoadFactor), countText(d.Slots),
@@ -109,7 +109,6 @@ func printStats(out *output, d statsDocument) error {
 	if d.Runs.Blocks > 0 {
 		fmt.Fprintf(out, "%12s %12s %12s %9s  %s\n", "larger", countText(d.Runs.Blocks), "", countText(d.Runs.Chunks), bytesText(d.Runs.PayloadBytes))
 	}
-	return out.Flush()
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }

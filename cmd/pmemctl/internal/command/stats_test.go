@@ -62,7 +62,8 @@ func madeStats(beside bool) statsDocument {
 func TestStatsText(t *testing.T) {
 	for _, beside := range []bool{false, true} {
 		out, text := buffered()
-		require.NoError(t, printStats(out, madeStats(beside)))
+		printStats(out, madeStats(beside))
+		require.NoError(t, out.Flush())
 		golden(t, fmt.Sprintf("stats-beside-%v.txt", beside), text.String())
 	}
 }

@@ -7,41 +7,43 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
 
-func (a *App) newTop() *cobra.Command {
+func topVerb() verb {
 	var interval time.Duration
-	cmd := &cobra.Command{
-		Use:   "top [flags] FILE",
-		Short: "Watch a table that another process uses",
-		Long: `Watch on the terminal what happens in a table that another process writes: how
+	return verb{
+		usage: "top FILE",
+		short: "Watch a table that another process uses",
+		long: `Watch on the terminal what happens in a table that another process writes: how
 often it commits, cuts epochs, reclaims space, how its entries and its file grow,
 now, on average, at most, and as a line of the last intervals. q ends it.
 
 It reads counters in the file and asks nothing of the process. They are those of
 pmemctl stats --interval, which says what each is and prints lines; what a process
-alone knows, such as its splits and how long its commits take, its Stats tell.`,
-		Example: `  pmemctl top debs.pmt
+alone knows, such as its splits and how long its commits take, its Stats tell. With
+--json it prints the documents of pmemctl stats --interval instead, and needs no
+terminal.`,
+		example: `  pmemctl top debs.pmt
   pmemctl top --interval 200ms /mnt/pmem/index.pmt`,
-		Args: arguments(1, 1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if interval < time.Millisecond {
+		flags: func(flags *pflag.FlagSet) {
+			flags.DurationVar(&interval, "interval", time.Second, "time from one look to the next")
+		},
+		run: func(c *call) error {
+			switch {
+			case interval < time.Millisecond:
 				return usagef("--interval: not a time of at least 1ms")
-			}
-			if !a.IsTerminal(a.Out) {
+			case c.json:
+				return c.reading(func(t *table.Table) error { return c.watch(t, interval, 0) })
+			case !c.IsTerminal(c.Out):
 				return usagef("standard output is no terminal; pmemctl stats --interval prints lines")
 			}
-			return withReader(cmd.Context(), args[0], func(t *table.Table) error {
-				return a.top(cmd.Context(), args[0], t, interval)
-			})
+			return c.reading(func(t *table.Table) error { return c.top(c.ctx, c.args[0], t, interval) })
 		},
 	}
-	cmd.Flags().DurationVar(&interval, "interval", time.Second, "time from one look to the next")
-	return cmd
 }
 
 func (a *App) top(ctx context.Context, file string, t *table.Table, interval time.Duration) error {
