@@ -271,6 +271,11 @@ func (t *Table) poison() error {
 }
 
 // acknowledge waits until a call that observed the given epoch may return.
+//
+// Interval: what is not committed was noted in oldest or oldestCut before its call
+// returned. A change that begins an interval later finds it there, however slow a
+// sync or starved a goroutine is, and waits for an epoch no older. So nothing is lost
+// that returned an interval before a change began which has returned too.
 func (t *Table) acknowledge(epoch uint64, changed bool) error {
 	if t.pool.Media() != pmem.PageCache || epoch == 0 {
 		return nil

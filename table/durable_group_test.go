@@ -362,6 +362,29 @@ func TestIntervalCommitsByItself(t *testing.T) {
 	require.Equal(t, "left", string(v))
 }
 
+// TestIntervalHoldsUpChangesAlone: while a commit is late, a call that changes
+// nothing, and saw nothing that is not durable, returns. So that it returned says
+// nothing of what is committed.
+func TestIntervalHoldsUpChangesAlone(t *testing.T) {
+	const d = time.Millisecond
+	g := newGated(t, &table.Options{Durability: table.Interval(d)})
+	there, absent := 1, 1
+	for g.tab.StripeOf(key(absent)) == g.tab.StripeOf(key(there)) {
+		absent++
+	}
+	g.shut()
+	first := background(func() error { return g.tab.Put(key(there), nil) })
+	g.arrive() // and stays there
+	time.Sleep(d)
+	require.NoError(t, g.tab.Delete(key(absent)))
+	second := background(func() error { return g.tab.Put(key(absent), nil) })
+	waits(t, second, "a Put")
+	g.open.Store(true)
+	g.pass <- struct{}{}
+	require.NoError(t, <-first)
+	require.NoError(t, <-second)
+}
+
 // TestWritersGoOnDuringSync: a commit that syncs for long holds no lock that a
 // writer, a reader or a snapshot waits for.
 func TestWritersGoOnDuringSync(t *testing.T) {

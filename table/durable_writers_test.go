@@ -23,6 +23,7 @@ type crew struct {
 	tab     *table.Table
 	clock   atomic.Int64 // moments
 	synced  atomic.Int64 // all that was done before this moment is durable
+	began   time.Time
 	members []*member
 }
 
@@ -33,7 +34,11 @@ type member struct {
 }
 
 // crewOp is a call: it took effect between two moments. end is 0 while it is under way.
-type crewOp struct{ begin, end int64 }
+type crewOp struct {
+	begin, end     int64
+	beginAt, endAt time.Duration // when that was
+	stores         bool
+}
 
 const memberKeys = 12
 
@@ -70,13 +75,13 @@ func (c *crew) do(m *member, v int) error {
 func (c *crew) work(m *member, stop *atomic.Bool, syncEvery int) error {
 	for v := 1; !stop.Load(); v++ {
 		m.mu.Lock()
-		m.ops = append(m.ops, crewOp{begin: c.clock.Add(1)})
+		m.ops = append(m.ops, crewOp{begin: c.clock.Add(1), beginAt: time.Since(c.began), stores: len(m.does(v).puts) > 0})
 		m.mu.Unlock()
 		if err := c.do(m, v); err != nil {
 			return err
 		}
 		m.mu.Lock()
-		m.ops[v-1].end = c.clock.Add(1)
+		m.ops[v-1].end, m.ops[v-1].endAt = c.clock.Add(1), time.Since(c.began)
 		m.mu.Unlock()
 		if syncEvery > 0 && v%syncEvery == 0 {
 			began := c.clock.Add(1)
@@ -96,12 +101,25 @@ type crewCut struct {
 	must    int64 // what ended before this moment
 	could   int64 // what began before this moment
 	history [][]crewOp
+	// mustAt is the same for Interval: what ended by this time.
+	mustAt time.Duration
 }
 
-func (c *crew) cut(d *disk, r *rand.Rand, always bool) crewCut {
-	k := crewCut{must: c.synced.Load()}
+// cut cuts the power. Unless interval is 0, what ended an interval before another
+// op began that has stored something and ended must survive: that waited for it.
+func (c *crew) cut(d *disk, r *rand.Rand, always bool, interval time.Duration) crewCut {
+	k := crewCut{must: c.synced.Load(), mustAt: -1}
 	if always {
 		k.must = c.clock.Add(1)
+	}
+	for _, m := range c.members {
+		m.mu.Lock()
+		for _, o := range m.ops {
+			if o.end != 0 && o.stores && interval > 0 {
+				k.mustAt = max(k.mustAt, o.beginAt-interval)
+			}
+		}
+		m.mu.Unlock()
 	}
 	k.image = d.cutNow(r)
 	k.could = c.clock.Add(1)
@@ -130,7 +148,7 @@ func (c *crew) judge(d *disk, k crewCut) error {
 	for i, m := range c.members {
 		least, most := 0, 0
 		for v, o := range k.history[i] {
-			if o.end != 0 && o.end < k.must {
+			if o.end != 0 && (o.end < k.must || o.endAt <= k.mustAt) {
 				least = v + 1
 			}
 			if o.begin < k.could {
@@ -195,17 +213,24 @@ func (m *member) prefix(have diskState, least, most int) (first, last, size int,
 }
 
 func TestPowerCutsUnderSeveralWriters(t *testing.T) {
+	const short = 2 * time.Millisecond
 	for _, c := range []struct {
 		durability table.Durability
 		syncEvery  int
-	}{{table.Always, 0}, {table.OnSync, 40}, {table.Interval(2 * time.Millisecond), 100}, {table.Interval(time.Hour), 0}} {
-		t.Run(c.durability.String(), func(t *testing.T) {
+		interval   time.Duration
+		slowest    time.Duration // that a sync may be
+	}{
+		{table.Always, 0, 0, 0}, {table.OnSync, 40, 0, 0}, {table.Interval(short), 100, short, 0},
+		{table.Interval(short), 0, short, 4 * short}, {table.Interval(time.Hour), 0, 0, 0},
+	} {
+		t.Run(fmt.Sprintf("%v, syncs of up to %v", c.durability, c.slowest), func(t *testing.T) {
 			r := seeded(t)
 			for range rounds(6, 2) {
 				d := newDisk(formatted(t, tiny(4)), 4<<20, 0)
 				tab, err := d.open(&table.Options{Durability: c.durability})
 				require.NoError(t, err)
-				cr := &crew{tab: tab}
+				d.beforeSync = func(n int, _ bool) error { time.Sleep(c.slowest * time.Duration(n%4) / 3); return nil }
+				cr := &crew{tab: tab, began: time.Now()}
 				var wg sync.WaitGroup
 				var stop atomic.Bool
 				for i := range 4 {
@@ -218,7 +243,7 @@ func TestPowerCutsUnderSeveralWriters(t *testing.T) {
 					for cr.clock.Load() < int64(i*100) && !t.Failed() {
 						time.Sleep(20 * time.Microsecond)
 					}
-					cuts = append(cuts, cr.cut(d, r, c.durability == table.Always))
+					cuts = append(cuts, cr.cut(d, r, c.durability == table.Always, c.interval))
 				}
 				stop.Store(true)
 				wg.Wait()

@@ -96,8 +96,10 @@ var (
 	OnSync = Durability{kind: onSync}
 )
 
-// Interval: kill -9 loses nothing; power loss loses at most the last d of writes.
-// d is at least a millisecond.
+// Interval: kill -9 loses nothing; power loss loses at most the last d of writes: the
+// table begins to commit when the oldest is d/2 old, and where the medium takes longer
+// than that, changes wait rather than leave more than d behind them to be lost. d is at
+// least a millisecond.
 func Interval(d time.Duration) Durability {
 	return Durability{kind: interval, interval: max(d, time.Millisecond)}
 }

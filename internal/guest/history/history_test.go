@@ -24,7 +24,7 @@ func acknowledged(t *testing.T, p Promise, n uint64) *Table {
 	for i := uint64(1); i <= n; i++ {
 		for w := range 2 {
 			end := time.Duration(2*i+uint64(w)) * time.Millisecond
-			if err := table.Acknowledge(w, Ack{N: i, Start: end - time.Millisecond/2, End: end}); err != nil {
+			if err := Acknowledge([]*Table{table}, 0, w, Ack{N: i, Start: end - time.Millisecond/2, End: end}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -76,6 +76,58 @@ func TestLossIsSeen(t *testing.T) {
 	}
 }
 
+// TestWhatObligesInterval: a change that began an interval after a step had been
+// acknowledged proves that the table had to have committed it, when it was
+// acknowledged; a delete of an absent key, which waits for what it saw alone, proves
+// nothing; and a change of another table only one that is committed, and much later.
+func TestWhatObligesInterval(t *testing.T) {
+	const d = 20 * time.Millisecond
+	// Seeds by which writer 0 stores first, and writer 1 deletes or stores.
+	find := func(deletes bool) uint64 {
+		for seed := uint64(1); ; seed++ {
+			if !OpAt(seed, 0, 1).Delete && OpAt(seed, 1, 1).Delete == deletes {
+				return seed
+			}
+		}
+	}
+	stores, deletesAbsent := find(false), find(true)
+	for name, c := range map[string]struct {
+		seed  uint64
+		table int // the other step's
+		other Promise
+		start time.Duration // of the other step; the lost one ended at 1 ms
+		lost  bool
+	}{
+		"a change, an interval later":                   {stores, 0, All, time.Millisecond + d, true},
+		"a change that began just before":               {stores, 0, All, d, false},
+		"a delete of an absent key, and late":           {deletesAbsent, 0, All, time.Hour, false},
+		"a commit of another table, an interval later":  {stores, 1, All, time.Millisecond + d, false},
+		"a commit of another table, beyond the slack":   {stores, 1, All, time.Millisecond + d + Slack, true},
+		"no commit of another table, though a change":   {stores, 1, Synced, time.Hour, false},
+		"no change of another table, though it commits": {deletesAbsent, 1, All, time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tables := []*Table{NewTable("t", c.seed, Recent, d, 2), NewTable("other", c.seed, c.other, 0, 2)}
+			for _, a := range []struct {
+				table, writer int
+				Ack
+			}{
+				{0, 0, Ack{N: 1, End: time.Millisecond}},
+				// However late it is told of: the writer may have been stopped.
+				{c.table, 1, Ack{N: 1, Start: c.start, End: c.start + time.Hour}},
+			} {
+				if err := Acknowledge(tables, a.table, a.writer, a.Ack); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v := tables[0].Verify([]State{{}, {}}, 1)
+			if (v.Lost > 0) != c.lost || (len(v.Problems) > 0) != c.lost {
+				t.Fatalf("%+v", v)
+			}
+		})
+	}
+}
+
 func TestWhatIsNoPrefix(t *testing.T) {
 	missing := made(0, 300, 1) // an old key lost, newer ones there
 	oldest := Stamp{1, 1 << 40}
@@ -106,10 +158,10 @@ func TestBoots(t *testing.T) {
 	v := table.Verify(found, 1)
 	table.Rebase(found, v.Prefix)
 	n := v.Prefix[0] + 1
-	if err := table.Acknowledge(0, Ack{N: n, Start: 1, End: 2}); err != nil {
+	if err := Acknowledge([]*Table{table}, 0, 0, Ack{N: n, Start: 1, End: 2}); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Acknowledge(0, Ack{N: n + 2}); err == nil {
+	if err := Acknowledge([]*Table{table}, 0, 0, Ack{N: n + 2}); err == nil {
 		t.Fatal("a gap in the acknowledgements")
 	}
 	apply(found[0], OpAt(testSeed, 0, n), Stamp{2, n})

@@ -24,6 +24,8 @@ const (
 type Ack struct {
 	N          uint64
 	Start, End time.Duration
+
+	changed bool // it was no delete of an absent key
 }
 
 // State is what a writer's keys hold.
@@ -39,12 +41,14 @@ type Table struct {
 	Writers  []Writer
 	// LastSeen is the time of the last sign of life, of this table or another.
 	LastSeen time.Duration
+	// changing is when the last acknowledged change of this table began, and
+	// committing that of any table that owes All: it was committed since.
+	changing, committing time.Duration
 }
 
-// Slack is what a commit may take beyond the interval that it belongs to, on an
-// emulated machine that shares its processors: nobody can promise when a medium is
-// done, and writers of the table itself are made to wait, but time goes on. (With a
-// second, a starved machine once reported a loss that may have been a late commit.)
+// Slack is by how much a commit may be overtaken by those of other tables that are
+// begun later, on an emulated machine that shares its processors: nobody can promise
+// when a medium is done.
 const Slack = 4 * time.Second
 
 // Writer is what the observer knows of one writer.
@@ -53,19 +57,25 @@ type Writer struct {
 	BaseN  uint64 // the step that led to it
 	Acks   []Ack  // since, in order
 	Synced uint64 // the last step that a Sync covered, 0 none
+
+	now State // after the acknowledged steps, whatever the boots in the stamps
 }
 
 // NewTable returns a table of which nothing was acknowledged.
 func NewTable(name string, seed uint64, promise Promise, interval time.Duration, writers int) *Table {
 	t := &Table{Name: name, Seed: seed, Promise: promise, Interval: interval, Writers: make([]Writer, writers)}
 	for i := range t.Writers {
-		t.Writers[i].Base = State{}
+		t.Writers[i].Base, t.Writers[i].now = State{}, State{}
 	}
 	return t
 }
 
-// Acknowledge adds an acknowledged step of a writer.
-func (t *Table) Acknowledge(writer int, a Ack) error {
+// Acknowledge adds an acknowledged step of a writer of one of the tables of a disk.
+func Acknowledge(tables []*Table, table, writer int, a Ack) error {
+	if table < 0 || table >= len(tables) {
+		return fmt.Errorf("no table %d", table)
+	}
+	t := tables[table]
 	if writer < 0 || writer >= len(t.Writers) {
 		return fmt.Errorf("%s: no writer %d", t.Name, writer)
 	}
@@ -73,8 +83,20 @@ func (t *Table) Acknowledge(writer int, a Ack) error {
 	if last := w.lastAck(); a.N != last+1 {
 		return fmt.Errorf("%s: writer %d acknowledged step %d after %d", t.Name, writer, a.N, last)
 	}
+	op := OpAt(t.Seed, writer, a.N)
+	_, there := w.now[op.Key]
+	a.changed = there || !op.Delete
+	apply(w.now, op, Stamp{N: a.N})
 	w.Acks = append(w.Acks, a)
-	t.LastSeen = max(t.LastSeen, a.End)
+	if a.changed {
+		t.changing = max(t.changing, a.Start)
+	}
+	for _, other := range tables {
+		other.LastSeen = max(other.LastSeen, a.End)
+		if a.changed && t.Promise == All {
+			other.committing = max(other.committing, a.Start)
+		}
+	}
 	return nil
 }
 
@@ -120,7 +142,6 @@ func (t *Table) Verify(found []State, boot uint32) Verdict {
 		v.problem("%s: found %d writers, not %d", t.Name, len(found), len(t.Writers))
 		return v
 	}
-	lastStart := t.lastStart()
 	var order ordering
 	for i := range t.Writers {
 		w := &t.Writers[i]
@@ -137,9 +158,9 @@ func (t *Table) Verify(found []State, boot uint32) Verdict {
 				v.Kept++
 			} else {
 				v.OldestMissing = max(v.OldestMissing, t.LastSeen-a.End)
-				if t.owed(w, a, lastStart) {
+				if t.owed(w, a) {
 					v.Lost++
-					t.problemOnce(&v, first, a, i, lastStart)
+					t.problemOnce(&v, first, a, i)
 				}
 			}
 			order.add(a, i, a.N <= low, a.N > high)
@@ -150,36 +171,29 @@ func (t *Table) Verify(found []State, boot uint32) Verdict {
 }
 
 // problemOnce names the first lost write of a writer.
-func (t *Table) problemOnce(v *Verdict, high uint64, a Ack, writer int, lastStart time.Duration) {
+func (t *Table) problemOnce(v *Verdict, high uint64, a Ack, writer int) {
 	if a.N == high+1 {
-		v.problem("%s: writer %d: step %d was acknowledged at %v and is lost; the last acknowledged write began at %v, the last sign of life came at %v",
-			t.Name, writer, a.N, a.End, lastStart, t.LastSeen)
+		v.problem("%s: writer %d: step %d was acknowledged at %v and is lost; the last acknowledged change began at %v, the last that is committed on the same disk at %v, the last sign of life came at %v",
+			t.Name, writer, a.N, a.End, t.changing, t.committing, t.LastSeen)
 	}
 }
 
 // owed tells whether an acknowledged step must be there.
 //
-// For Recent the clock is that of the table's own writes: a write that began a
-// whole interval after another had been acknowledged may only be acknowledged once
-// that other one is durable. A sign of life of another table counts too, with Slack.
-func (t *Table) owed(w *Writer, a Ack, lastStart time.Duration) bool {
+// For Recent the clock is that of the table's own changes: one that began a whole
+// interval after another step had been acknowledged may only be acknowledged once
+// that other one is durable. What changes nothing waits for what it saw alone, and so
+// proves nothing of others. When writers are still, the table commits by itself, in a
+// time that is the medium's; that it did not is proven by a change of another table
+// that was begun much later and is committed.
+func (t *Table) owed(w *Writer, a Ack) bool {
 	switch t.Promise {
 	case Recent:
-		return lastStart-a.End >= t.Interval || t.LastSeen-a.End >= t.Interval+Slack
+		return t.changing-a.End >= t.Interval || t.committing-a.End >= t.Interval+Slack
 	case Synced:
 		return a.N <= w.Synced
 	}
 	return true
-}
-
-// lastStart is when the last acknowledged step began.
-func (t *Table) lastStart() (last time.Duration) {
-	for i := range t.Writers {
-		for _, a := range t.Writers[i].Acks {
-			last = max(last, a.Start)
-		}
-	}
-	return last
 }
 
 // maxUnacknowledged bounds the steps that a writer can have made behind its last
@@ -277,8 +291,8 @@ func (o *ordering) report(name string, v *Verdict) {
 
 // Rebase makes what was found what is verified.
 func (t *Table) Rebase(found []State, prefix []uint64) {
+	t.LastSeen, t.changing, t.committing = 0, 0, 0
 	for i := range t.Writers {
-		t.LastSeen = 0
-		t.Writers[i] = Writer{Base: maps.Clone(found[i]), BaseN: prefix[i]}
+		t.Writers[i] = Writer{Base: maps.Clone(found[i]), BaseN: prefix[i], now: maps.Clone(found[i])}
 	}
 }

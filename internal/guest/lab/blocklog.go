@@ -227,7 +227,7 @@ func (c *checker) acknowledge(cut int) error {
 				err = c.tables[m.Table].Sync(m.Synced)
 			} else {
 				c.acks++
-				err = c.tables[m.Table].Acknowledge(m.Writer, m.Ack)
+				err = history.Acknowledge(c.tables, m.Table, m.Writer, m.Ack)
 			}
 			if err != nil {
 				return err

@@ -195,10 +195,7 @@ func (o *Observer) take(m session.Message) error {
 		o.verify[m.Table*o.Config.Writers+m.Writer][m.Key] = m.Stamp
 	case "ack":
 		o.Result.Acknowledged++
-		for _, other := range o.Tables {
-			other.LastSeen = max(other.LastSeen, m.Ack.End)
-		}
-		return t.Acknowledge(m.Writer, m.Ack)
+		return history.Acknowledge(o.Tables, m.Table, m.Writer, m.Ack)
 	case "sync":
 		return t.Sync(m.Synced)
 	}
