@@ -84,7 +84,7 @@ type batchRun struct {
 // they are durable as Options.Durability says. Other writers of the keys see all
 // or none; a reader without a lock may see some of the keys changed a moment
 // before the others. ErrTooLarge if the batch has more changes than the intent
-// record holds (4,092 by default), or for a key or value that is too large; then,
+// record holds (4,091 by default), or for a key or value that is too large; then,
 // as after ErrFull, nothing was changed.
 //
 //  1. the records are filled and made durable. Nothing reaches them.
