@@ -94,7 +94,6 @@ type allocator struct {
 	full      error // why the last growth failed, nil if it did not
 
 	growMu sync.Mutex // one growth at a time; taken before mu
-	grown  uint64     // extents; guarded by growMu
 }
 
 // newAllocator knows nothing of the chunks that the file has.
@@ -456,18 +455,14 @@ type Space struct {
 	Chunks, FreeChunks int
 	FreeBytes          int64 // in free chunks and free blocks
 	UnsweptChunks      int   // not known yet
-	GrownExtents       uint64
 }
 
 // Space returns how the arena is used; its cost grows with the number of chunks.
 func (p *Pool) Space() Space {
 	a := p.space
-	a.growMu.Lock()
-	grown := a.grown
-	a.growMu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := Space{Chunks: len(a.chunks), FreeChunks: a.nfree, UnsweptChunks: a.unswept, GrownExtents: grown}
+	s := Space{Chunks: len(a.chunks), FreeChunks: a.nfree, UnsweptChunks: a.unswept}
 	s.FreeBytes = int64(a.nfree) * int64(p.geometry.ChunkBytes)
 	for i := range a.chunks {
 		if c := &a.chunks[i]; c.state == chunkSmall && c.free != nil {

@@ -98,6 +98,7 @@ func (a *allocator) withDescriptors(have, n int) int {
 func (a *allocator) publish(have, n int, size uint64) {
 	a.p.size.Store(size)
 	a.p.Store(a.p.regions.Control+layout.ControlSize, size)
+	a.p.Count(layout.CounterExtents, 1)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.free.extend(have + n)
@@ -107,7 +108,6 @@ func (a *allocator) publish(have, n int, size uint64) {
 			a.release(i, 1)
 		}
 	}
-	a.grown++
 }
 
 // stop ends the background work.

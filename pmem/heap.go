@@ -37,6 +37,17 @@ func NewHeap(image []byte, maxBytes int) *Heap {
 // Image returns a copy of the medium's bytes as they are now.
 func (h *Heap) Image() []byte { return copyWords(h.mem[:h.bytes.Load()]) }
 
+// State is Image with zeros for the counters, which are no state: what a log of the
+// stores that a Hook saw leads to.
+func (h *Heap) State() []byte {
+	image := h.Image()
+	if header, err := layout.DecodeHeader(image); err == nil {
+		g := header.Geometry()
+		clear(image[g.Regions().Counters:][:g.CountersBytes()])
+	}
+	return image
+}
+
 // Reboot makes later opens find another boot of the machine.
 func (h *Heap) Reboot() { h.ident.bootID[15]++ }
 

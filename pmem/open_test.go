@@ -424,7 +424,7 @@ func TestHeaderIsNotOurs(t *testing.T) {
 		"nothing but a header":   {whole[:4096], pmem.ErrCorrupt},
 		"cut before the arena":   {whole[:p.Regions().Arena-1], pmem.ErrCorrupt},
 		"text mode transfer":     {with(func(b []byte) { b[5], b[6] = '\n', 0x96 }), pmem.ErrNotPool},
-		"newer version":          {with(func(b []byte) { le.PutUint32(b[12:], 2); recrc(b, le) }), pmem.ErrVersion},
+		"newer version":          {with(func(b []byte) { le.PutUint32(b[12:], layout.FormatVersion+1); recrc(b, le) }), pmem.ErrVersion},
 		"version 0":              {with(func(b []byte) { le.PutUint32(b[12:], 0); recrc(b, le) }), pmem.ErrVersion},
 		"features":               {with(func(b []byte) { le.PutUint64(b[16:], 1<<63); recrc(b, le) }), pmem.ErrVersion},
 		"other byte order":       {with(func(b []byte) { binary.BigEndian.PutUint32(b[8:], 0x01020304); recrc(b, binary.BigEndian) }), pmem.ErrVersion},

@@ -76,6 +76,7 @@ func (p *Pool) BeginSession(floor uint64) error {
 	if err := p.writeSession(); err != nil {
 		return err
 	}
+	p.beginCounters()
 	p.Store(p.regions.Control+layout.ControlSize, p.size.Load())
 	p.Store(p.regions.Control+layout.ControlGeneration, p.session.Generation)
 	return nil

@@ -113,6 +113,34 @@ func (p *Pool) storeBytes(off uint64, src []byte) {
 	}
 }
 
+// The counters have stores of their own, around the hook: see counters.go.
+
+func (p *Pool) counter(off uint64) *uint64 { return (*uint64)(p.at(off)) }
+
+func (p *Pool) storeCounter(off, word uint64) { atomic.StoreUint64(p.counter(off), word) }
+
+// addOwned adds to a word that only the caller stores to. The store is a plain one
+// of an aligned word, whole for whoever loads it: an atomic one would wait, on
+// amd64, until all stores before it are done. The race detector cannot know.
+func (p *Pool) addOwned(off, n uint64) {
+	if c := p.counter(off); race.Enabled {
+		atomic.AddUint64(c, n)
+	} else {
+		*c += n
+	}
+}
+
+func (p *Pool) addShared(off, n uint64) { atomic.AddUint64(p.counter(off), n) }
+
+// raiseShared stores n unless the word is larger.
+func (p *Pool) raiseShared(off, n uint64) {
+	for c := p.counter(off); ; {
+		if have := atomic.LoadUint64(c); have >= n || atomic.CompareAndSwapUint64(c, have, n) {
+			return
+		}
+	}
+}
+
 // persist writes the ranges back and drains. Up to maxPersistRanges are one assembly
 // call with one drain.
 func (p *Pool) persist(ranges []Range) {

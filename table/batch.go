@@ -118,6 +118,7 @@ func (t *Table) Apply(b *Batch) (err error) {
 	if err != nil {
 		return err
 	}
+	t.countBatch(changed)
 	return t.acknowledge(epoch, changed)
 }
 
@@ -125,7 +126,7 @@ func (t *Table) Apply(b *Batch) (err error) {
 func (r *batchRun) fill(b *Batch) error {
 	t := r.table
 	for _, op := range b.ops {
-		m := mutation{kind: store, key: op.key, value: op.value}
+		m := mutation{kind: store, key: op.key, value: op.value, batched: true}
 		if op.remove {
 			m.kind = remove
 		}

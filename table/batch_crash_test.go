@@ -99,7 +99,7 @@ func everyCrashOf(t *testing.T, r *rand.Rand, w batchWorld, n int) crashtest.Fig
 	before := diskState{entries: map[string]string{}}
 	require.NoError(t, tab.Apply(randomBatch(r, &before, n)))
 	require.NoError(t, tab.Close())
-	image := h.Image()
+	image := h.State()
 	image = append(image, make([]byte, maxBytes-len(image))...)
 	after := before.clone()
 	b := randomBatch(r, &after, n)
@@ -115,7 +115,7 @@ func everyCrashOf(t *testing.T, r *rand.Rand, w batchWorld, n int) crashtest.Fig
 		err = tab.Apply(b)
 		tr.Ack(0)
 		kill(tab)
-		return h.Image(), err
+		return h.State(), err
 	})
 	oracle := crashtest.OracleFunc(func(c *crashtest.Crash) error {
 		if race.Enabled && c.Key()%8 > 0 {

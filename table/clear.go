@@ -108,6 +108,7 @@ func (t *Table) swapRoots() (old recovery.Roots, epoch uint64, err error) {
 	t.useRootArea(to)
 	p.ClearIntent()
 
+	t.pool.Count(layout.CounterClears, 1)
 	epoch = t.epoch.Load()
 	for i := range t.stripes {
 		s := &t.stripes[i]

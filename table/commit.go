@@ -173,6 +173,7 @@ func (t *Table) checkpoint() (err error) {
 	if err := t.poison(); err != nil {
 		return err
 	}
+	began := now()
 	f := t.cut(true)
 	defer c.oldestCut.Store(0)
 	sb := pmem.Superblock{
@@ -202,6 +203,7 @@ func (t *Table) checkpoint() (err error) {
 	c.count++
 	c.mu.Unlock()
 	c.wake.Broadcast()
+	t.checkpointed(began)
 	c.idle ^= 1
 	c.next++
 	if t.pool.Media() != pmem.PageCache {

@@ -55,8 +55,8 @@ func crashGeometry(stripes int) pmem.Geometry {
 
 const crashSeed = 1
 
-// crashMaxBytes is the size of every pool here: ten pages and 16 chunks.
-const crashMaxBytes = 26 * layout.PageBytes
+// crashMaxBytes is the size of every pool here: eleven pages and 16 chunks.
+const crashMaxBytes = 27 * layout.PageBytes
 
 // crashEmptyImage is a new, cleanly closed pool with a known seed and room for chunks
 // that need not grow.
@@ -68,7 +68,7 @@ func crashEmptyImage(s crashSetup, stripes int) []byte {
 		panic(err)
 	}
 	_ = p.Close()
-	image := h.Image()
+	image := h.State()
 	header, err := layout.DecodeHeader(image[:layout.PageBytes])
 	if err != nil {
 		panic(err)
@@ -317,7 +317,7 @@ func (p crashProgram) Run(t *crashtest.Tracer) ([]byte, error) {
 		now = now.after(o)
 	}
 	c.tab.Die()
-	return heap.Image(), nil
+	return heap.State(), nil
 }
 
 // crashImageAfter runs a program without a crash and returns the medium, closed in
@@ -335,7 +335,7 @@ func crashImageAfter(s crashSetup, image []byte, ops []crashOp) []byte {
 	if err = errors.Join(err, c.tab.Close()); err != nil {
 		panic(err)
 	}
-	return c.heap.Image()
+	return c.heap.State()
 }
 
 // crashOracle judges images against the model of a program.

@@ -48,7 +48,7 @@ func (r crashRecoverTable) Run(t *crashtest.Tracer) ([]byte, error) {
 	}
 	err := errors.Join(c.tab.Put(r.extra, r.extra), c.tab.Delete(r.extra))
 	c.tab.Die()
-	return heap.Image(), err
+	return heap.State(), err
 }
 
 // TestCrashInsideRecovery crashes the recovery from crashes.

@@ -32,12 +32,13 @@ import (
 // The old record is retired after step 4: so it is reused only when no durable
 // slot can lead to it.
 type mutation struct {
-	kind   mutationKind
-	key    []byte
-	value  []byte // of kinds that store
-	expect []byte // of kinds that compare
-	block  uint64 // of storeIfBlock
-	keep   bool   // append the old value to old
+	kind    mutationKind
+	key     []byte
+	value   []byte // of kinds that store
+	expect  []byte // of kinds that compare
+	block   uint64 // of storeIfBlock
+	keep    bool   // append the old value to old
+	batched bool   // of a batch, for the counters
 
 	hash   uint64
 	record uint64 // the filled block, 0 for none or when it is linked
@@ -193,6 +194,7 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 		}
 		if !m.holds(&at) {
 			m.epoch, m.changed = s.lastChange, false
+			t.countUnchanged(s, m)
 			return need{}, nil
 		}
 		ready, missing, err := t.prepare(s, &m.kit, m.hash, &at)
@@ -237,7 +239,9 @@ func (t *Table) publish(s *stripe, m *mutation, at *place) {
 	word := at.slotWord(m) | t.pool.Load(slot)&layout.SlotOverflow // which only a line's first slot has
 	if t.pool.Flushes() {
 		t.pool.Store(slot, word|at.tag|layout.SlotPending)
+		began := s.drainBegins()
 		t.pool.PersistWord(slot)
+		t.drained(began)
 	}
 	t.pool.Store(slot, word)
 	t.settle(s, m, at)
@@ -269,7 +273,7 @@ func (t *Table) settle(s *stripe, m *mutation, at *place) {
 	if at.slot != 0 {
 		t.retire(s, at.record.offset, at.record.Birth, at.record.Size())
 	}
-	s.writes++
+	t.countChange(s, m, at.slot == 0)
 	s.lastChange = t.epoch.Load()
 	m.record = 0
 	m.epoch, m.changed = s.lastChange, true

@@ -160,7 +160,7 @@ func (t *Table) unchanged(stripe int, version uint64) bool {
 	if t.version(stripe) == version {
 		return true
 	}
-	t.conflicts.Add(1)
+	t.countConflict()
 	return false
 }
 

@@ -49,15 +49,11 @@ type Stats struct {
 	CommittedEpoch   uint64
 	CommitSequence   uint64
 	Generation       uint64
-	Writes           uint64 // since open, as all that follow
-	Splits           uint64
-	Merges           uint64
-	Copies           uint64 // segments copied on write
-	Chains           uint64 // overflow segments added
-	Checkpoints      uint64
-	GrownExtents     uint64
-	Conflicts        uint64 // reads that had to be repeated
-	Cuts             uint64 // moments at which the table was frozen, for a commit or a snapshot
+	// Counters are those of the session that has the table open for writing. Of a
+	// read-only table Conflicts are its own.
+	Counters
+	Writes uint64 // changes of entries, of all kinds
+	Cuts   uint64 // moments at which the table was frozen since open, for a commit or a snapshot
 	// LastCut and LongestCut are the longest time at a stretch for which a cut held
 	// locks of stripes: so long, at most, a writer waited for it.
 	LastCut, LongestCut time.Duration
@@ -96,12 +92,16 @@ func (t *Table) Stats() (s Stats) {
 		MaxSizeBytes:     p.MaxSizeBytes(),
 		Epoch:            p.Load(p.Regions().Control + layout.ControlEpoch),
 		Generation:       p.Generation(),
-		Conflicts:        t.conflicts.Load(),
+		Counters:         t.counters(),
 		OpenedFrom:       t.opened.decision.Why,
 		OpenDuration:     t.opened.openDuration,
 		MarkDuration:     time.Duration(t.opened.markDuration.Load()),
 		MarkedEntries:    t.opened.markEntries.Load(),
 		ProtectedBlocks:  int64(t.epochs.waiting()),
+	}
+	s.Writes = s.Changes()
+	if p.ReadOnly() {
+		s.Conflicts = t.conflicts.Load()
 	}
 	if p.Flushes() {
 		s.FlushMethod = flush.Method()
@@ -119,7 +119,7 @@ func (t *Table) Stats() (s Stats) {
 
 func (t *Table) spaceStats(s *Stats) {
 	space := t.pool.Space()
-	s.FreeBytes, s.GrownExtents = space.FreeBytes, space.GrownExtents
+	s.FreeBytes = space.FreeBytes
 	s.ChunksUnknown = int64(space.UnsweptChunks)
 	s.UsedBytes = s.FileSizeBytes - s.FreeBytes
 }
@@ -141,11 +141,6 @@ func (t *Table) stripeStats(s *Stats) {
 		s.Entries += st.count
 		s.EntriesKnown = s.EntriesKnown && st.based
 		s.RetiredBlocks += int64(len(st.retired))
-		s.Writes += st.writes
-		s.Splits += st.splits
-		s.Merges += st.merges
-		s.Copies += st.copies
-		s.Chains += st.chains
 		st.mu.Unlock()
 	}
 	if !s.EntriesKnown {
@@ -161,7 +156,7 @@ func (t *Table) commitStats(s *Stats) {
 	s.Cuts, s.LastCut, s.LongestCut = uint64(c.cuts.Load()), time.Duration(c.lastCut.Load()), time.Duration(c.longestCut.Load())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.Checkpoints = c.count; s.Checkpoints > 0 {
+	if c.count > 0 {
 		s.CommitSequence, s.CommittedEpoch = c.last, c.committed
 	}
 }

@@ -31,7 +31,7 @@ type stripe struct {
 	collectAt    int      // length of retired at which it is collected
 	freeable     []uint64 // scratch of collect
 
-	splits, merges, copies, chains, writes uint64
+	drains uint32 // that made a slot durable
 
 	_ [2 * layout.LineBytes]byte
 }

@@ -223,6 +223,8 @@ type Activity struct {
 	// Entries as of the last commit, when EntriesKnown.
 	Entries      int64
 	EntriesKnown bool
+	// Counters are those of the process that writes.
+	Counters
 }
 
 // Activity reads the counters of this moment. O(stripes).
@@ -236,6 +238,7 @@ func (t *Table) Activity() Activity {
 		Generation:    max(p.Load(r.Control+layout.ControlGeneration), p.Generation()),
 		Epoch:         p.Load(r.Control + layout.ControlEpoch),
 		FileSizeBytes: int64(p.SizeBytes()),
+		Counters:      t.counters(),
 	}
 	for i := range t.stripes {
 		a.Collections += p.Load(t.versionAt(i))

@@ -60,8 +60,8 @@ type Table struct {
 	condemned trees
 	background
 	snapshots snapshots
-	conflicts atomic.Uint64
-	builders  sync.Pool // of *builder
+	conflicts atomic.Uint64 // of a read-only table: a writer's are in the mapping
+	builders  sync.Pool     // of *builder
 	opened    opening
 }
 

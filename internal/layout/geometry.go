@@ -14,7 +14,7 @@ const (
 	UnitBytes = 16 // blocks start at multiples of it, so an offset/16 fits 40 bits
 
 	// FormatVersion is what this code writes and the only one it reads.
-	FormatVersion = 1
+	FormatVersion = 2
 
 	// MaxFileBytes follows from the 40-bit block links.
 	MaxFileBytes = 1 << 40 * UnitBytes
@@ -74,6 +74,7 @@ type Regions struct {
 	Control    uint64
 	Intent     uint64
 	Versions   uint64    // one line per stripe
+	Counters   uint64    // of operations: see counters.go
 	Root       [2]uint64 // root areas
 	Superblock [2]uint64
 	Arena      uint64 // the first chunk
@@ -92,6 +93,7 @@ func (g Geometry) Regions() Regions {
 	r.Control = take(PageBytes)
 	r.Intent = take(g.IntentBytes)
 	r.Versions = take(g.Stripes * LineBytes)
+	r.Counters = take(g.CountersBytes())
 	r.Root[0], r.Root[1] = take(g.rootBytes()), take(g.rootBytes())
 	r.Superblock[0], r.Superblock[1] = take(g.SuperblockBytes()), take(g.SuperblockBytes())
 	r.Arena = roundUp(next, uint64(g.ChunkBytes))

@@ -166,7 +166,7 @@ func (f *File) header() (*Object, error) {
 		return c.Object, nil
 	}
 	r := h.Geometry().Regions()
-	c.note("session %#x and %#x, control page %#x, intent %#x, versions %#x", r.Session[0], r.Session[1], r.Control, r.Intent, r.Versions)
+	c.note("session %#x and %#x, control page %#x, intent %#x, versions %#x, counters %#x", r.Session[0], r.Session[1], r.Control, r.Intent, r.Versions, r.Counters)
 	c.note("root areas %#x and %#x, superblock %#x and %#x, chunks from %#x on", r.Root[0], r.Root[1], r.Superblock[0], r.Superblock[1], r.Arena)
 	return c.Object, nil
 }

@@ -120,7 +120,7 @@ func (p program) with(heap *pmem.Heap, hook pmem.Hook, fn func(t *table.Table) e
 func (p program) empty() ([]byte, error) {
 	heap := pmem.NewHeap(nil, poolBytes)
 	err := p.with(heap, pass{}, func(*table.Table) error { return nil })
-	image := heap.Image()
+	image := heap.State()
 	return append(image, make([]byte, poolBytes-len(image))...), err
 }
 
@@ -143,7 +143,7 @@ func (p program) run(t *crashtest.Tracer) ([]byte, error) {
 		}
 		return nil
 	})
-	return heap.Image(), err
+	return heap.State(), err
 }
 
 // judge opens what a crash left as a user would.
