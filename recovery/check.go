@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
 
@@ -85,16 +86,18 @@ func CheckView(p *pmem.Pool, roots Roots, overlay *map[uint64]uint64, counts []u
 	return r
 }
 
-// compareCounts reports stripes whose entries are not as many as the count says.
+// compareCounts reports stripes whose entries are not as many as the count says. It
+// comes last.
 func (c *checker) compareCounts(counts []uint64) {
 	if len(c.Problems) > 0 {
 		return // what is damaged is not counted
 	}
 	for i, want := range counts {
 		if got := c.perStripe[i]; got != want {
-			c.add(Problem{"superblock", 0, fmt.Sprintf("stripe %d has %d entries, its count says %d", i, got, want)})
+			c.Problems = append(c.Problems, Problem{"superblock", 0, fmt.Sprintf("stripe %d has %d entries, its count says %d", i, got, want)})
 		}
 	}
+	c.limit()
 }
 
 // checker collects a report from several goroutines.
@@ -107,13 +110,30 @@ type checker struct {
 	perStripe []uint64
 	level     Level
 	progress  func(entries int)
+	twice     atomic.Bool // two references to a block were met
 
 	mu sync.Mutex // guards Report
 }
 
 func checkRoots(p *pmem.Pool, roots Roots, overlay map[uint64]uint64, hash Hash) *checker {
-	c := newChecker(p, roots, CheckOptions{Hash: hash, Overlay: &overlay})
-	c.run(context.Background(), roots)
+	return checked(context.Background(), p, roots, CheckOptions{Hash: hash, Overlay: &overlay})
+}
+
+// checked checks the stripes in parallel. What it reports does not depend on the
+// number of workers: stripes have nothing in common but the marks, and there only a
+// block that two of them refer to belongs to the one that comes first. Of such a file
+// the stripes are checked once more, one after the other.
+func checked(ctx context.Context, p *pmem.Pool, roots Roots, o CheckOptions) *checker {
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers()
+	}
+	c := newChecker(p, roots, o)
+	c.run(ctx, roots, o.Workers)
+	if o.Workers > 1 && c.twice.Load() {
+		o.Progress = nil // it was told of all entries
+		c = newChecker(p, roots, o)
+		c.run(ctx, roots, 1)
+	}
 	return c
 }
 
@@ -132,19 +152,21 @@ func newChecker(p *pmem.Pool, roots Roots, o CheckOptions) *checker {
 	return c
 }
 
-func (c *checker) run(ctx context.Context, roots Roots) {
+func (c *checker) run(ctx context.Context, roots Roots, workers int) {
 	p := c.pool
 	if roots.Metadata != 0 {
 		c.metadata(roots.Metadata)
 	}
-	err := eachStripe(ctx, p, len(roots.Stripes), func(stripe int) error {
-		c.stripe(stripe, roots.Stripes[stripe])
+	err := eachStripe(ctx, p, len(roots.Stripes), workers, func(stripe int) error {
+		c.addErr(p.Guard(func() error { // a page that is gone is no reason to leave out the other stripes
+			c.stripe(stripe, roots.Stripes[stripe])
+			return nil
+		}))
 		return nil
 	})
-	if ctx.Err() != nil {
-		return
+	if err != nil {
+		return // ctx's
 	}
-	c.addErr(err) // a page that is gone
 	if err := c.marks.Validate(); err != nil {
 		c.add(Problem{"chunk", 0, err.Error()})
 	}
@@ -153,17 +175,31 @@ func (c *checker) run(ctx context.Context, roots Roots) {
 	c.ReachableBytes = reachable
 	c.FreeChunks = c.Chunks - used
 	c.FreeBytes = int64(c.Chunks)*int64(p.Geometry().ChunkBytes) - reachable
-	slices.SortFunc(c.Problems, func(a, b Problem) int { return cmp.Compare(a.Offset, b.Offset) })
+	c.sortProblems()
 }
 
+// add keeps at least the problems that a report lists, whoever finds them when: the
+// first MaxProblems by their place.
 func (c *checker) add(p Problem) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.Problems) >= MaxProblems {
-		c.Dropped++
-		return
-	}
 	c.Problems = append(c.Problems, p)
+	if len(c.Problems) >= 2*MaxProblems {
+		c.sortProblems()
+	}
+}
+
+func (c *checker) sortProblems() {
+	slices.SortFunc(c.Problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Where, b.Where), cmp.Compare(a.What, b.What))
+	})
+	c.limit()
+}
+
+func (c *checker) limit() {
+	if more := len(c.Problems) - MaxProblems; more > 0 {
+		c.Problems, c.Dropped = c.Problems[:MaxProblems], c.Dropped+more
+	}
 }
 
 // addErr turns a walk's error into a problem.
@@ -176,12 +212,18 @@ func (c *checker) addErr(err error) {
 	}
 }
 
-func (c *checker) mark(object string, off uint64, sizeBytes int) {
+// mark notes a reference to a block.
+func (c *checker) mark(off uint64, sizeBytes int) error {
 	fresh, err := c.marks.Mark(off, sizeBytes)
 	if err == nil && !fresh {
+		c.twice.Store(true)
 		err = errTwice
 	}
-	if err != nil {
+	return err
+}
+
+func (c *checker) markWhole(object string, off uint64, sizeBytes int) {
+	if err := c.mark(off, sizeBytes); err != nil {
 		c.add(Problem{object, off, err.Error()})
 	}
 }
@@ -192,7 +234,7 @@ func (c *checker) metadata(off uint64) {
 		c.addErr(err)
 		return
 	}
-	c.mark("metadata", off, rec.Size())
+	c.markWhole("metadata", off, rec.Size())
 }
 
 // entry is what one slot of a chain holds.
@@ -212,7 +254,7 @@ func (c *checker) stripe(stripe int, root uint64) {
 	w := walk{pool: c.pool, stripe: stripe, overlay: c.overlay,
 		directory: func(at uint64, depth uint) error {
 			local.Directories++
-			c.mark("directory", at, layout.DirectoryBytes(depth))
+			c.markWhole("directory", at, layout.DirectoryBytes(depth))
 			if c.level == LevelHeader {
 				return errShallow
 			}
@@ -227,11 +269,7 @@ func (c *checker) stripe(stripe int, root uint64) {
 				c.tell(len(entries))
 				entries = entries[:0]
 			}
-			fresh, err := c.marks.Mark(at, c.pool.Geometry().SegmentBytes)
-			if err == nil && !fresh {
-				err = errTwice
-			}
-			return true, wrapMark(c.pool, "segment", at, err)
+			return true, wrapMark(c.pool, "segment", at, c.mark(at, c.pool.Geometry().SegmentBytes))
 		},
 		slot: func(seg *segmentView, line, slot int, word uint64) error {
 			e, shape, err := c.slot(seg, line, slot, word)
@@ -307,11 +345,7 @@ func (c *checker) markRecord(off uint64) (shape layout.RecordShape, err error) {
 		shape = layout.DecodeRecord(head)
 		sizeBytes = shape.Size()
 	}
-	fresh, err := c.marks.Mark(off, sizeBytes)
-	if err == nil && !fresh {
-		err = errTwice
-	}
-	return shape, wrapMark(c.pool, "record", off, err)
+	return shape, wrapMark(c.pool, "record", off, c.mark(off, sizeBytes))
 }
 
 // findable checks that a lookup which begins at the home line comes by.

@@ -46,6 +46,9 @@ func ParseLevel(text string) (Level, error) {
 // the roots say.
 type CheckOptions struct {
 	Level Level
+	// Workers are the goroutines that check stripes. 0: half as many as processors, so
+	// that the table can serve meanwhile. What is reported does not depend on it.
+	Workers int
 	// Counts are the entries per stripe that there should be, nil if not known.
 	Counts []uint64
 	// Hash of the keys. nil: KeyHash.
@@ -60,8 +63,7 @@ type CheckOptions struct {
 // CheckWith is Check as the options say. The error is ctx's: then the report is of
 // a part.
 func CheckWith(ctx context.Context, p *pmem.Pool, roots Roots, o CheckOptions) (Report, error) {
-	c := newChecker(p, roots, o)
-	c.run(ctx, roots)
+	c := checked(ctx, p, roots, o)
 	if c.level > LevelHeader {
 		c.compareCounts(o.Counts)
 	}

@@ -34,7 +34,7 @@ func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)
 	if err := m.markMetadata(p, s.Roots.Metadata); err != nil {
 		return nil, err
 	}
-	err := eachStripe(ctx, p, len(s.Roots.Stripes), func(stripe int) error {
+	err := eachStripe(ctx, p, len(s.Roots.Stripes), defaultWorkers(), func(stripe int) error {
 		return m.markStripe(ctx, p, stripe, s)
 	})
 	if err != nil {
@@ -51,13 +51,16 @@ func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)
 	return m, m.Marks.Validate()
 }
 
-// eachStripe runs fn for every stripe, on half of the processors, so that the
-// table can serve meanwhile. It returns the first error.
-func eachStripe(ctx context.Context, p *pmem.Pool, stripes int, fn func(stripe int) error) error {
+// defaultWorkers is half of the processors, so that the table can serve meanwhile.
+func defaultWorkers() int { return runtime.GOMAXPROCS(0) / 2 }
+
+// eachStripe runs fn for every stripe, in their order, on several goroutines. An error
+// ends it and is returned.
+func eachStripe(ctx context.Context, p *pmem.Pool, stripes, workers int, fn func(stripe int) error) error {
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
-		errs = make([]error, max(1, min(stripes, runtime.GOMAXPROCS(0)/2)))
+		errs = make([]error, max(1, min(stripes, workers)))
 	)
 	worker := func(w int) {
 		for errs[w] == nil {

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"context"
 	"fmt"
 
 	"pmemtable/internal/layout"
@@ -71,13 +72,14 @@ const workFactor = 64
 // salvager is the state of a Salvage.
 type salvager struct {
 	SalvageReport
+	ctx     context.Context
 	pool    *pmem.Pool
 	hash    Hash // nil: the seed is not to be trusted, and keys' places are not checked
 	overlay map[uint64]uint64
 	work    int64 // bytes that checksums may still be computed over
 	emit    func(r Record) (bool, error)
 	meta    func(b []byte) error
-	failed  error    // of emit or meta: ends it all
+	failed  error    // of emit, meta or ctx: ends it all
 	counts  []uint64 // entries per stripe that there should be, nil if not known
 
 	visited  map[uint64][]uint64 // by page of the file: a bit per unit that an object begins at
@@ -103,10 +105,10 @@ type hashRange struct {
 // with the metadata if it was set and is found. emit returns false for a key that
 // it was given before: then the earlier record stands. Nobody may be writing to the
 // pool. The slices lie in the pool, and are valid until emit returns. The error is
-// emit's or meta's; damage is none. Time grows with the file, memory with the
+// emit's, meta's or ctx's; damage is none. Time grows with the file, memory with the
 // number of records that only the second pass finds, if reach asks for it.
-func Salvage(p *pmem.Pool, d *pmem.Damage, reach Reach, emit func(r Record) (bool, error), meta func(b []byte) error) (SalvageReport, error) {
-	s := newSalvager(p, emit)
+func Salvage(ctx context.Context, p *pmem.Pool, d *pmem.Damage, reach Reach, emit func(r Record) (bool, error), meta func(b []byte) error) (SalvageReport, error) {
+	s := newSalvager(ctx, p, emit)
 	s.meta = meta
 	s.work = workFactor*int64(p.SizeBytes()) + 1<<20
 	for _, n := range d.Notes {
@@ -133,14 +135,17 @@ func Salvage(p *pmem.Pool, d *pmem.Damage, reach Reach, emit func(r Record) (boo
 	return s.SalvageReport, s.failed
 }
 
-func newSalvager(p *pmem.Pool, emit func(Record) (bool, error)) *salvager {
-	return &salvager{pool: p, emit: emit, hash: KeyHash(p), visited: map[uint64][]uint64{}, runs: map[uint64]bool{},
+func newSalvager(ctx context.Context, p *pmem.Pool, emit func(Record) (bool, error)) *salvager {
+	return &salvager{ctx: ctx, pool: p, emit: emit, hash: KeyHash(p), visited: map[uint64][]uint64{}, runs: map[uint64]bool{},
 		whole: map[uint64]bool{}, lenient: map[uint64]bool{}}
 }
 
 // guard runs one step. A page that cannot be read ends the step, and is damage of
 // everything: it is not known what the step would have found.
 func (s *salvager) guard(at uint64, step func()) {
+	if s.failed == nil {
+		s.failed = s.ctx.Err()
+	}
 	if s.failed != nil {
 		return
 	}
@@ -222,7 +227,7 @@ func (s *salvager) choose(d *pmem.Damage) Roots {
 
 // newestBelow is the highest epoch in which a segment below roots was born.
 func (s *salvager) newestBelow(roots Roots) uint64 {
-	try := newSalvager(s.pool, nil)
+	try := newSalvager(s.ctx, s.pool, nil)
 	try.shallow, try.hash = true, nil
 	for i, root := range roots.Stripes {
 		try.guard(0, func() { try.stripe(i, root) })

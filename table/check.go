@@ -15,6 +15,9 @@ type Report = recovery.Report
 // CheckOptions say how deep a check looks; the zero value is a full check.
 type CheckOptions struct {
 	Level recovery.Level
+	// Workers are the goroutines that check stripes. 0: half as many as processors, so
+	// that the table can serve meanwhile. What is reported does not depend on it.
+	Workers int
 	// Progress, if set, is told how many entries were looked at since it was told
 	// before. Several goroutines call it.
 	Progress func(entries int)
@@ -35,7 +38,7 @@ func (t *Table) CheckWith(ctx context.Context, opts CheckOptions) (report Report
 	if t.closing.Load() {
 		return Report{}, ErrClosed
 	}
-	o := recovery.CheckOptions{Level: opts.Level, Progress: opts.Progress, Hash: t.collide}
+	o := recovery.CheckOptions{Level: opts.Level, Workers: opts.Workers, Progress: opts.Progress, Hash: t.collide}
 	var roots recovery.Roots
 	if t.pool.ReadOnly() {
 		if t.pool.BesideWriter() || t.writerBegan() {

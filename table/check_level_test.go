@@ -17,8 +17,16 @@ import (
 	"pmemtable/table"
 )
 
-// closedPlaces finds one object of each kind in a table that was closed.
+// closedPlaces finds one object of each kind in stripe 0 of a table that was closed.
 func closedPlaces(t *testing.T, b []byte) (directory, segment, slot, record uint64) {
+	t.Helper()
+	directory, segment, slots := stripePlaces(t, b, 0)
+	return directory, segment, slots[0], layout.SlotRecord(binary.LittleEndian.Uint64(b[slots[0]:]))
+}
+
+// stripePlaces finds the directory of a stripe, its first segment, and the slots of
+// that which hold a record.
+func stripePlaces(t *testing.T, b []byte, stripe int) (directory, segment uint64, slots []uint64) {
 	t.Helper()
 	h, err := layout.DecodeHeader(b)
 	require.NoError(t, err)
@@ -31,11 +39,15 @@ func closedPlaces(t *testing.T, b []byte) (directory, segment, slot, record uint
 	}
 	require.NotNil(t, newest)
 	word := func(at uint64) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
-	directory, _, _ = layout.DecodeStripeRoot(newest.Roots[0])
+	directory, _, _ = layout.DecodeStripeRoot(newest.Roots[stripe])
 	segment, _, _, _ = layout.DecodeDirectoryWord(word(directory + layout.DirectoryHeaderBytes))
-	for slot = segment + layout.LineBytes; layout.SlotRecord(word(slot)) == 0; slot += layout.WordBytes {
+	for at := segment + layout.LineBytes; at < segment+uint64(g.SegmentBytes); at += layout.WordBytes {
+		if word(at)&layout.SlotLinkMask != 0 {
+			slots = append(slots, at)
+		}
 	}
-	return directory, segment, slot, layout.SlotRecord(word(slot))
+	require.NotEmpty(t, slots)
+	return directory, segment, slots
 }
 
 // TestCheckLevels damages one place of each kind: the level that looks there finds
@@ -83,6 +95,66 @@ func TestCheckLevels(t *testing.T) {
 			}
 			assert.Equal(t, want, int64(report.Entries), "%s at level %s", c.what, level)
 			assert.Equal(t, want, told.Load(), "%s at level %s", c.what, level)
+		}
+		require.NoError(t, tab.Close())
+	}
+}
+
+// TestCheckReportsTheSameByAnyNumberOfWorkers damages a table in ways in which the
+// order of the stripes could show: several of them refer to one block, or there are
+// more problems than a report lists.
+func TestCheckReportsTheSameByAnyNumberOfWorkers(t *testing.T) {
+	const stripes = 16
+	path := filepath.Join(t.TempDir(), "t")
+	tab, err := table.Open(path, &table.Options{Stripes: stripes, Durability: table.OnSync})
+	require.NoError(t, err)
+	for i := range 3000 {
+		require.NoError(t, tab.Put(fmt.Append(nil, "key ", i), fmt.Append(nil, "value ", i)))
+	}
+	require.NoError(t, tab.Close())
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var slots [stripes][]uint64
+	for i := range slots {
+		_, _, slots[i] = stripePlaces(t, whole, i)
+	}
+	word := func(b []byte, at uint64) []byte { return b[at : at+layout.WordBytes] }
+	for name, damage := range map[string]func(image []byte){
+		"nothing": func([]byte) {},
+		"one block for many slots": func(image []byte) {
+			for i := range slots {
+				for j := range 20 {
+					copy(word(image, slots[i][j]), word(whole, slots[(i+j)%stripes][0]))
+				}
+			}
+		},
+		"all checksums": func(image []byte) {
+			for i := range slots {
+				for _, at := range slots[i] {
+					image[layout.SlotRecord(binary.LittleEndian.Uint64(word(whole, at)))+16] ^= 1
+				}
+			}
+		},
+		"a segment for a record": func(image []byte) {
+			_, segment, _ := stripePlaces(t, whole, 5)
+			binary.LittleEndian.PutUint64(word(image, slots[3][0]), layout.Slot(segment, 0, 0))
+		},
+	} {
+		image := append([]byte(nil), whole...)
+		damage(image)
+		require.NoError(t, os.WriteFile(path, image, 0o600))
+		tab, err := table.Open(path, &table.Options{ReadOnly: true})
+		require.NoError(t, err)
+		for level := recovery.LevelHeader; level <= recovery.LevelFull; level++ {
+			want, wantErr := tab.CheckWith(t.Context(), table.CheckOptions{Level: level, Workers: 1})
+			for range 3 {
+				for _, workers := range []int{0, 2, 3, stripes} {
+					have, err := tab.CheckWith(t.Context(), table.CheckOptions{Level: level, Workers: workers})
+					require.Equal(t, want, have, "%s at level %s, by %d workers", name, level, workers)
+					require.Equal(t, wantErr, err)
+				}
+			}
+			assert.Equal(t, name == "all checksums" && level >= recovery.LevelChecksum, want.Dropped > 0, "%s at level %s", name, level)
 		}
 		require.NoError(t, tab.Close())
 	}

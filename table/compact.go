@@ -1,6 +1,7 @@
 package table
 
 import (
+	"context"
 	"runtime"
 	"runtime/debug"
 
@@ -17,7 +18,17 @@ import (
 // writers take meanwhile, snapshots hold or View looks at stays where it is, and
 // while another process has the table open for reading the file keeps its size.
 // Its time grows with the table.
-func (t *Table) Compact() (err error) {
+func (t *Table) Compact() error { return t.CompactWith(context.Background(), CompactOptions{}) }
+
+// CompactOptions say how a Compact goes.
+type CompactOptions struct {
+	// Progress, if set, is told which part of the work is done, from 0 to 1.
+	Progress func(share float64)
+}
+
+// CompactWith is Compact until ctx ends: then it fails with ctx's error after the step
+// that it is at, and what was done until then stays.
+func (t *Table) CompactWith(ctx context.Context, opts CompactOptions) (err error) {
 	defer runtime.KeepAlive(t)
 	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	s := &t.stripes[0] // any: so that Close waits for this call
@@ -31,19 +42,15 @@ func (t *Table) Compact() (err error) {
 	if err := t.opened.markErr.Load(); err != nil {
 		return *err
 	}
-	c := compaction{table: t}
-	for i := range t.stripes {
-		if err := c.mergeStripe(&t.stripes[i]); err != nil {
-			return err
-		}
+	c := compaction{ctx: ctx, table: t, options: opts}
+	if err := c.eachStripe(c.mergeStripe); err != nil {
+		return err
 	}
 	t.makeRoom() // the blocks of what was merged are free
 	c.from = t.pool.BeginCompaction()
 	defer t.pool.EndCompaction()
-	for i := range t.stripes {
-		if err := c.moveStripe(&t.stripes[i]); err != nil {
-			return err
-		}
+	if err := c.eachStripe(c.moveStripe); err != nil {
+		return err
 	}
 	if err := c.moveMetadata(); err != nil {
 		return err
@@ -59,9 +66,25 @@ func (t *Table) Compact() (err error) {
 
 // compaction is one Compact under way.
 type compaction struct {
-	table *Table
-	from  uint64 // blocks from this offset on are to move
-	kit   kit
+	ctx     context.Context
+	table   *Table
+	options CompactOptions
+	done    int    // stripes that were merged or moved
+	from    uint64 // blocks from this offset on are to move
+	kit     kit
+}
+
+// eachStripe is one of the two passes over the stripes.
+func (c *compaction) eachStripe(fn func(s *stripe) error) error {
+	for i := range c.table.stripes {
+		if err := fn(&c.table.stripes[i]); err != nil {
+			return err
+		}
+		if c.done++; c.options.Progress != nil {
+			c.options.Progress(float64(c.done) / float64(2*len(c.table.stripes)))
+		}
+	}
+	return nil
 }
 
 // eachSegment calls fn under the stripe's lock for the segment at every position
@@ -77,7 +100,7 @@ func (c *compaction) eachSegment(s *stripe, fn func(at *place) (again bool, miss
 			again, err = true, t.stock(&c.kit, missing, s.index, pmem.Usual)
 		}
 		if err == nil && !again {
-			err = t.writableMeanwhile()
+			err = c.writableMeanwhile()
 		}
 		switch {
 		case err != nil:
@@ -106,6 +129,13 @@ func (c *compaction) oneSegment(s *stripe, cursor uint64, fn func(at *place) (bo
 	}
 	t.collectDue(s)
 	return at.root, end, again, missing, err
+}
+
+func (c *compaction) writableMeanwhile() error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	return c.table.writableMeanwhile()
 }
 
 // writableMeanwhile ends long work early when the table is closing.

@@ -1,6 +1,7 @@
 package table_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -64,6 +65,46 @@ func TestCompactGivesSpaceBack(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, tab.Close())
 		})
+	}
+}
+
+// TestCompactEndsWithItsContext stops after every step there is: the table is whole.
+func TestCompactEndsWithItsContext(t *testing.T) {
+	const n, stripes = 4000, 4
+	for stopAt := 0.0; stopAt < 1; stopAt += 1.0 / (2 * stripes) {
+		tab, err := table.Open(filepath.Join(t.TempDir(), "c.pmt"), &table.Options{Durability: table.OnSync, Stripes: stripes})
+		require.NoError(t, err)
+		for i := range n {
+			require.NoError(t, tab.Put(key(i), value(i, 100)))
+		}
+		for i := range n {
+			if i%10 != 0 {
+				require.NoError(t, tab.Delete(key(i)))
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		told := []float64{0}
+		if stopAt == 0 {
+			stop()
+		}
+		err = tab.CompactWith(ctx, table.CompactOptions{Progress: func(share float64) {
+			if told = append(told, share); share >= stopAt {
+				stop()
+			}
+		}})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, stopAt, told[len(told)-1])
+		require.IsIncreasing(t, append(told, 1))
+		require.Equal(t, n/10, tab.Len())
+		for i := 0; i < n; i += 10 {
+			got, err := tab.Get(key(i))
+			require.NoError(t, err)
+			require.Equal(t, value(i, 100), got)
+		}
+		checked(t, tab)
+		require.NoError(t, tab.Compact(), "another one goes through")
+		checked(t, tab)
+		require.NoError(t, tab.Close())
 	}
 }
 

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"context"
+
 	"pmemtable/pmem"
 	"pmemtable/recovery"
 )
@@ -8,5 +10,5 @@ import (
 // Salvage is what Repair does between opening the damaged pool and closing the
 // new table.
 func (t *Table) Salvage(p *pmem.Pool, d *pmem.Damage, reach recovery.Reach) (RepairReport, error) {
-	return t.salvage(p, d, reach)
+	return t.salvage(context.Background(), p, d, RepairOptions{Reach: reach})
 }

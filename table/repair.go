@@ -1,6 +1,7 @@
 package table
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -30,6 +31,8 @@ type RepairOptions struct {
 	FileMode os.FileMode
 	// Logger as in Options.
 	Logger *slog.Logger
+	// Progress, if set, is told how many records were met since it was told before.
+	Progress func(records int)
 }
 
 // RepairReport is what Repair saw and did.
@@ -60,6 +63,12 @@ type RepairReport struct {
 // with the size of src, whatever it holds, memory with the entries that are found
 // without the root.
 func Repair(src, dst string, opts RepairOptions) (RepairReport, error) {
+	return RepairContext(context.Background(), src, dst, opts)
+}
+
+// RepairContext is Repair until ctx ends: then it fails with ctx's error, and nothing
+// is left of dst.
+func RepairContext(ctx context.Context, src, dst string, opts RepairOptions) (RepairReport, error) {
 	if _, err := os.Lstat(dst); err == nil {
 		return RepairReport{}, &os.PathError{Op: "repair", Path: dst, Err: fs.ErrExist}
 	}
@@ -67,12 +76,12 @@ func Repair(src, dst string, opts RepairOptions) (RepairReport, error) {
 	if err != nil {
 		return RepairReport{}, err
 	}
-	report, err := salvageTo(dst, p, damage, opts)
+	report, err := salvageTo(ctx, dst, p, damage, opts)
 	return report, errors.Join(err, p.Close())
 }
 
 // salvageTo makes the new table aside and publishes it, as Restore does.
-func salvageTo(dst string, p *pmem.Pool, damage *pmem.Damage, opts RepairOptions) (RepairReport, error) {
+func salvageTo(ctx context.Context, dst string, p *pmem.Pool, damage *pmem.Damage, opts RepairOptions) (RepairReport, error) {
 	var random [8]byte
 	_, _ = rand.Read(random[:])
 	temp := filepath.Join(filepath.Dir(dst), "."+filepath.Base(dst)+"."+hex.EncodeToString(random[:])+".tmp")
@@ -80,7 +89,7 @@ func salvageTo(dst string, p *pmem.Pool, damage *pmem.Damage, opts RepairOptions
 	if err != nil {
 		return RepairReport{}, err
 	}
-	report, err := t.salvage(p, damage, opts.Reach)
+	report, err := t.salvage(ctx, p, damage, opts)
 	err = errors.Join(err, t.Close())
 	if err != nil {
 		return RepairReport{}, errors.Join(fmt.Errorf("repair to %s: %w", dst, err), os.Remove(temp))
@@ -102,10 +111,16 @@ func (o RepairOptions) forTable(src *pmem.Pool) *Options {
 }
 
 // salvage stores what is intact of a damaged pool.
-func (t *Table) salvage(p *pmem.Pool, damage *pmem.Damage, reach recovery.Reach) (RepairReport, error) {
+func (t *Table) salvage(ctx context.Context, p *pmem.Pool, damage *pmem.Damage, o RepairOptions) (RepairReport, error) {
 	var r RepairReport
 	var buf []byte
 	emit := func(rec recovery.Record) (bool, error) {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if o.Progress != nil {
+			o.Progress(1)
+		}
 		// Copied, so that a page that cannot be read faults here and not under a
 		// stripe's lock.
 		buf = append(append(buf[:0], rec.Key...), rec.Value...)
@@ -123,6 +138,6 @@ func (t *Table) salvage(p *pmem.Pool, damage *pmem.Damage, reach recovery.Reach)
 		return t.Apply(batch)
 	}
 	var err error
-	r.SalvageReport, err = recovery.Salvage(p, damage, reach, emit, meta)
+	r.SalvageReport, err = recovery.Salvage(ctx, p, damage, o.Reach, emit, meta)
 	return r, err
 }

@@ -2,6 +2,7 @@ package table_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -295,6 +296,39 @@ func TestRepairThatFailsLeavesNothing(t *testing.T) {
 	_, err = table.Repair(filepath.Join(dir, "tiny"), dst, table.RepairOptions{})
 	require.ErrorIs(t, err, table.ErrNotPool)
 	require.Equal(t, []string{"src", "tiny"}, names(t, dir))
+}
+
+// TestRepairEndsWithItsContext stops at any record, in either pass.
+func TestRepairEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
+	tab, err := table.Open(src, &table.Options{Stripes: 2, Durability: table.OnSync})
+	require.NoError(t, err)
+	for i := range 40 {
+		require.NoError(t, tab.Put(key(i), value(i, i)))
+	}
+	require.NoError(t, tab.Close())
+	for _, reach := range []recovery.Reach{recovery.ReachableOnly, recovery.Everything} {
+		for stopAt := range 40 {
+			ctx, stop := context.WithCancel(t.Context())
+			met := 0
+			o := table.RepairOptions{Reach: reach, Progress: func(n int) {
+				if met += n; met >= stopAt {
+					stop()
+				}
+			}}
+			if stopAt == 0 {
+				stop()
+			}
+			_, err := table.RepairContext(ctx, src, dst, o)
+			require.ErrorIs(t, err, context.Canceled)
+			require.Equal(t, stopAt, met)
+			require.Equal(t, []string{"src"}, names(t, dir))
+		}
+	}
+	report, err := table.RepairContext(t.Context(), src, dst, table.RepairOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 40, report.Entries)
 }
 
 func names(t testing.TB, dir string) (out []string) {

@@ -43,6 +43,7 @@ bench/ in the source measures thoroughly, and beside other stores.`,
 		example: `  pmemctl bench
   pmemctl bench --entries 100000 --for 500ms /mnt/pmem
   pmemctl bench --json | jq '.figures[] | {name, mean_ns}'`,
+		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.IntVar(&o.Entries, "entries", o.Entries, "entries of the table")
 			flags.IntVar(&o.ValueBytes, "value-size", o.ValueBytes, "bytes of each value")
@@ -99,13 +100,21 @@ func (c *call) bench(o taste.Options) error {
 	case o.Goroutines < 1 || o.Goroutines > 1024:
 		return usagef("--goroutines: not between 1 and 1024")
 	}
-	if c.IsTerminal(c.Err) {
-		o.Began = func(name string) { fmt.Fprintf(c.Err, "\r\x1b[2K%s ...", screen.Escape(name)) }
+	progress := c.progress("measuring", taste.Figures, screen.Items)
+	begun := int64(0)
+	o.Began = func(name string) {
+		progress.Step(name)
+		progress.Set(begun)
+		begun++
 	}
-	figures, err := taste.Run(c.ctx, o)
-	if o.Began != nil {
-		fmt.Fprint(c.Err, "\r\x1b[2K")
-	}
+	var figures []taste.Figure
+	err := progress.Follow(func() (err error) {
+		figures, err = taste.Run(c.ctx, o)
+		if err == nil {
+			progress.Set(taste.Figures)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/spf13/pflag"
 
@@ -38,8 +39,11 @@ type problemDocument struct {
 	What   string `json:"what"`
 }
 
+// maxCheckWorkers is as many as there can be stripes.
+const maxCheckWorkers = maxStripes
+
 func checkVerb() verb {
-	level := recovery.LevelFull
+	o := table.CheckOptions{Level: recovery.LevelFull}
 	return verb{
 		usage: "check FILE",
 		short: "Verify everything in a file",
@@ -56,17 +60,25 @@ checksum   that the checksum of every record is right
 full       that each record lies where a lookup of its key finds it, and that no
            key is there twice
 
-Stripes are checked in parallel, on half of the processors. While a process writes
-the file the exit code is 4: only that process can check it (Table.Check).`,
+Stripes are checked in parallel; what is reported does not depend on --workers.
+While a process writes the file the exit code is 4: only that process can check it
+(Table.Check).`,
 		example: `  pmemctl check debs.pmt
   pmemctl check --level structure debs.pmt
   pmemctl check --json debs.pmt | jq .problems`,
 		slow: true,
 		flags: func(flags *pflag.FlagSet) {
-			flags.Var(choice[recovery.Level]{&level, recovery.ParseLevel, "header|structure|checksum|full"}, "level", "how deep to look")
+			flags.Var(choice[recovery.Level]{&o.Level, recovery.ParseLevel, "header|structure|checksum|full"}, "level", "how deep to look")
+			flags.IntVar(&o.Workers, "workers", 0, "goroutines that check (0: as many as processors)")
 		},
 		run: func(c *call) error {
-			return c.reading(func(t *table.Table) error { return c.check(t, table.CheckOptions{Level: level}) })
+			switch {
+			case o.Workers < 0 || o.Workers > maxCheckWorkers:
+				return usagef("--workers: not between 0 and %d", maxCheckWorkers)
+			case o.Workers == 0:
+				o.Workers = runtime.GOMAXPROCS(0)
+			}
+			return c.reading(func(t *table.Table) error { return c.check(t, o) })
 		},
 	}
 }

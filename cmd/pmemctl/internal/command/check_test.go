@@ -14,6 +14,15 @@ import (
 	"pmemtable/table"
 )
 
+func TestCheckWorkers(t *testing.T) {
+	file := newTable(t, "a", "1", "b", "2")
+	want := must(t, "check", file)
+	assert.Equal(t, want, must(t, "check", "--workers=1", file))
+	assert.Equal(t, want, must(t, "check", "--workers=9", file))
+	fails(t, ExitUsage, "--workers", "check", "--workers=-1", file)
+	fails(t, ExitUsage, "--workers", "check", "--workers=5000", file)
+}
+
 func TestCheckOfACleanFile(t *testing.T) {
 	flat, _ := manyEntries(500)
 	file := newTable(t, flat...)

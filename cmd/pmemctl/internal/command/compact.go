@@ -1,9 +1,7 @@
 package command
 
 import (
-	"context"
-	"errors"
-
+	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
 
@@ -29,11 +27,16 @@ Each step is an ordinary change of the table: interrupted or killed in the middl
 the table is whole, and not as small as it could be.`,
 		example: `  pmemctl compact debs.pmt
   pmemctl compact --json debs.pmt | jq '.before_bytes - .after_bytes'`,
+		slow: true,
 		run: func(c *call) error {
 			d := compactDocument{SchemaVersion: schemaVersion, File: c.args[0]}
 			err := withWriter(d.File, table.Options{Durability: table.OnSync}, func(t *table.Table) error {
 				d.BeforeBytes = t.Stats().FileSizeBytes
-				if err := compact(c.ctx, t); err != nil {
+				progress := c.progress("compacting", 100, screen.Items)
+				err := progress.Follow(func() error {
+					return t.CompactWith(c.ctx, table.CompactOptions{Progress: func(share float64) { progress.Set(int64(100 * share)) }})
+				})
+				if err != nil {
 					return err
 				}
 				stats := t.Stats()
@@ -49,22 +52,4 @@ the table is whole, and not as small as it could be.`,
 			})
 		},
 	}
-}
-
-// compact ends early, between two steps, when the user has had enough: a table
-// that is closing does not begin another.
-func compact(ctx context.Context, t *table.Table) error {
-	closed := make(chan error, 1)
-	forget := context.AfterFunc(ctx, func() { closed <- t.Close() })
-	err := t.Compact()
-	if forget() || ctx.Err() == nil {
-		return err
-	}
-	if closeErr := <-closed; closeErr != nil {
-		return closeErr
-	}
-	if err == nil || errors.Is(err, table.ErrClosed) {
-		return ctx.Err()
-	}
-	return err
 }

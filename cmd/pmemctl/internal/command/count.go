@@ -1,9 +1,9 @@
 package command
 
 import (
-	"context"
 	"fmt"
 
+	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
 
@@ -22,9 +22,10 @@ func countVerb() verb {
 cleanly knows it; otherwise the entries are counted first.`,
 		example: `  pmemctl count debs.pmt
   pmemctl count --json debs.pmt`,
+		slow: true,
 		run: func(c *call) error {
 			return c.reading(func(t *table.Table) error {
-				n, err := count(c.ctx, t)
+				n, err := c.count(t)
 				if err != nil {
 					return err
 				}
@@ -36,13 +37,17 @@ cleanly knows it; otherwise the entries are counted first.`,
 
 // count is exact or fails. Len, which has no error, would leave out what it
 // cannot read of a damaged table that was not closed.
-func count(ctx context.Context, t *table.Table) (n int64, err error) {
+func (c *call) count(t *table.Table) (n int64, err error) {
 	if t.Stats().EntriesKnown {
 		return int64(t.Len()), nil
 	}
-	err = entries(ctx, t, func(_, _ []byte) error {
-		n++
-		return nil
+	progress := c.progress("counting", -1, screen.Items)
+	err = progress.Follow(func() error {
+		return entries(c.ctx, t, func(_, _ []byte) error {
+			n++
+			progress.Set(n)
+			return nil
+		})
 	})
 	return n, err
 }

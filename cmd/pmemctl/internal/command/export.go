@@ -10,6 +10,7 @@ import (
 
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/cmd/pmemctl/internal/safefile"
+	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
 
@@ -67,6 +68,7 @@ JSON or TSV, but CSV for eyes only.`,
 		example: `  pmemctl export debs.pmt | sort > debs.jsonl
   pmemctl export --out debs.jsonl debs.pmt
   pmemctl export --format csv --value-format hex cache.pmt`,
+		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.StringVarP(&o.out, "out", "o", "", "write a new file instead of stdout")
 			formatFlag(flags, &o.format, "form of the output")
@@ -92,8 +94,11 @@ func (c *call) export(o exportOptions) error {
 	case toStdout && c.json:
 		return usagef("--json would stand behind the entries on standard output: it needs --out (pmemctl scan --json prints entries)")
 	case toStdout:
+		if c.IsTerminal(c.Out) && c.show == screen.ProgressAuto {
+			c.show = screen.ProgressNone // a bar would stand among the entries
+		}
 		return c.reading(func(t *table.Table) error {
-			_, err := exportTo(c.ctx, t, c.Out, o, c.IsTerminal(c.Out) && !o.raw)
+			_, err := c.exportTo(c.Out, t, o, c.IsTerminal(c.Out) && !o.raw)
 			return err
 		})
 	}
@@ -103,7 +108,7 @@ func (c *call) export(o exportOptions) error {
 		begin := time.Now()
 		var count int64
 		err := safefile.Write(o.out, func(w io.Writer) (err error) {
-			count, err = exportTo(c.ctx, t, w, o, false)
+			count, err = c.exportTo(w, t, o, false)
 			return err
 		})
 		if err != nil {
@@ -115,22 +120,28 @@ func (c *call) export(o exportOptions) error {
 	})
 }
 
-func exportTo(ctx context.Context, t *table.Table, w io.Writer, o exportOptions, terminal bool) (count int64, err error) {
-	options := records.WriteOptions{Format: o.format, NoHeader: o.noHeader, Terminal: terminal}
-	if o.format != records.JSONL {
-		if options.KeyEncoding, options.ValueEncoding, err = columnEncodings(ctx, t, o); err != nil {
-			return 0, err
+func (c *call) exportTo(w io.Writer, t *table.Table, o exportOptions, terminal bool) (count int64, err error) {
+	progress := c.progress("exporting", entriesKnown(t), screen.Items)
+	err = progress.Follow(func() error {
+		options := records.WriteOptions{Format: o.format, NoHeader: o.noHeader, Terminal: terminal}
+		if o.format != records.JSONL {
+			options.KeyEncoding, options.ValueEncoding, err = columnEncodings(c.ctx, t, o)
+			if err != nil {
+				return err
+			}
 		}
-	}
-	writer := records.NewWriter(w, options)
-	err = entries(ctx, t, func(key, value []byte) error {
-		count++
-		return writer.Write(key, value)
+		writer := records.NewWriter(w, options)
+		err := entries(c.ctx, t, func(key, value []byte) error {
+			count++
+			progress.Set(count)
+			return writer.Write(key, value)
+		})
+		if err != nil {
+			return err
+		}
+		return writer.Flush()
 	})
-	if err != nil {
-		return count, err
-	}
-	return count, writer.Flush()
+	return count, err
 }
 
 // columnEncodings settles what auto means. For CSV that takes a walk over the

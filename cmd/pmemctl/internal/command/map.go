@@ -39,6 +39,7 @@ r records  R run (one large record)  s segments  d directories  # descriptors  .
 		example: `  pmemctl map debs.pmt
   pmemctl map --out debs.html debs.pmt
   pmemctl map --json debs.pmt | jq .segment_loads`,
+		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.StringVarP(&out, "out", "o", "", "a new file, NAME.svg or NAME.html")
 		},
@@ -49,7 +50,12 @@ r records  R run (one large record)  s segments  d directories  # descriptors  .
 			}
 			file := c.args[0]
 			return withInspected(file, func(f *inspect.File) error {
-				space, err := f.Space()
+				progress := c.progress("looking", 100, screen.Items)
+				var space *inspect.Space
+				err := progress.Follow(func() (err error) {
+					space, err = f.Space(func(stripe, stripes int) { progress.Set(int64(100 * stripe / stripes)) })
+					return err
+				})
 				if err != nil {
 					return err
 				}

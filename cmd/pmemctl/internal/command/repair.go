@@ -1,10 +1,13 @@
 package command
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
 
+	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/recovery"
 	"pmemtable/table"
 )
@@ -39,9 +42,11 @@ when all of it is there.
 Where damage cut entries off, their records are looked for in the whole file; of
 several of one key the newest counts, and there an entry that was deleted or
 overwritten may come back. Where all is intact nothing does. If anything was
-damaged, the exit code is 3 although NEWFILE is there.`,
+damaged, the exit code is 3 although NEWFILE is there. Of a repair that is interrupted
+nothing stays.`,
 		example: `  pmemctl repair debs.pmt salvaged.pmt
   pmemctl repair --reachable debs.pmt salvaged.pmt   nothing deleted comes back`,
+		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.BoolVar(&reachable, "reachable", false, "keep only what the root reaches")
 			flags.BoolVar(&everything, "everything", false, "look for records everywhere, even if no damage shows")
@@ -56,7 +61,7 @@ damaged, the exit code is 3 although NEWFILE is there.`,
 			case everything:
 				o.Reach = recovery.Everything
 			}
-			report, err := table.Repair(c.args[0], c.args[1], o)
+			report, err := c.repair(o)
 			if err != nil {
 				return err
 			}
@@ -67,6 +72,19 @@ damaged, the exit code is 3 although NEWFILE is there.`,
 			return err
 		},
 	}
+}
+
+func (c *call) repair(o table.RepairOptions) (report table.RepairReport, err error) {
+	progress := c.progress("salvaging", -1, screen.Items)
+	o.Progress = func(records int) { progress.Add(int64(records)) }
+	err = progress.Follow(func() (err error) {
+		report, err = table.RepairContext(c.ctx, c.args[0], c.args[1], o)
+		return err
+	})
+	if errors.Is(err, context.Canceled) {
+		err = context.Canceled // and not in which step of the work
+	}
+	return report, err
 }
 
 func newRepairDocument(files []string, r table.RepairReport) repairDocument {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
 )
 
@@ -104,6 +105,7 @@ session        which session writes; a higher one is another process, or an
 		example: `  pmemctl stats debs.pmt
   pmemctl stats --json debs.pmt | jq .value_sizes
   pmemctl stats --interval 1s debs.pmt`,
+		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.DurationVar(&interval, "interval", 0, "print a line each interval until interrupted, such as 1s; with --json a document")
 			flags.IntVar(&lines, "count", 0, "with --interval: stop after so many lines (0: do not)")
@@ -127,7 +129,15 @@ session        which session writes; a higher one is another process, or an
 
 func (c *call) stats(t *table.Table) error {
 	sizes := newSizes()
-	survey, err := t.Survey(func(_, value int) { sizes.add(int64(value)) })
+	progress := c.progress("surveying", entriesKnown(t), screen.Items)
+	var survey table.Survey
+	err := progress.Follow(func() (err error) {
+		survey, err = t.Survey(func(_, value int) {
+			progress.Add(1)
+			sizes.add(int64(value))
+		})
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -73,8 +73,9 @@ const (
 	inRecord
 )
 
-// Space walks over all of the table. It reads of the records their headers.
-func (f *File) Space() (*Space, error) {
+// Space walks over all of the table. It reads of the records their headers. began,
+// if not nil, is told which stripe comes next.
+func (f *File) Space(began func(stripe, stripes int)) (*Space, error) {
 	if f.view == nil {
 		return nil, f.viewErr
 	}
@@ -87,6 +88,9 @@ func (f *File) Space() (*Space, error) {
 		Stripes: make([]StripeShape, g.Stripes), classOf: map[int]int{}, chained: map[uint64]struct{}{}, sizes: layout.NewClasses(g.ChunkBytes), file: f,
 	}
 	for i := range s.Stripes {
+		if began != nil {
+			began(i, len(s.Stripes))
+		}
 		if err := f.pool.Guard(func() error { return s.stripe(i) }); err != nil {
 			s.Problems++
 		}

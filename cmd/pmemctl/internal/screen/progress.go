@@ -37,8 +37,10 @@ func ParseProgressMode(text string) (ProgressMode, error) {
 // Progress shows how much of some work is done. The zero value shows nothing.
 type Progress struct {
 	bar  *progressbar.ProgressBar
-	line func(done int64) // writes one, in the modes that have lines
-	next time.Time        // when the next line is due
+	line func(what string, done int64) // writes one, in the modes that have lines
+	next time.Time                     // when the next line is due
+	what atomic.Pointer[string]
+	drew *string // what the bar says
 	done atomic.Int64
 }
 
@@ -53,32 +55,37 @@ const (
 
 // NewProgress draws on w. A total of -1 means that it is not known.
 func NewProgress(w io.Writer, terminal bool, mode ProgressMode, what string, total int64, unit Unit) *Progress {
+	p := new(Progress)
+	p.Step(what)
 	switch {
 	case mode == ProgressPlain:
-		return newLines(func(done int64) { fmt.Fprintln(w, plainProgress(what, done, total, unit)) })
+		p.lines(func(what string, done int64) { fmt.Fprintln(w, plainProgress(what, done, total, unit)) })
 	case mode == ProgressJSON:
-		return newLines(func(done int64) { _ = json.NewEncoder(w).Encode(newProgressDocument(what, done, total, unit)) })
-	case mode == ProgressNone || !terminal:
-		return &Progress{}
+		p.lines(func(what string, done int64) {
+			_ = json.NewEncoder(w).Encode(newProgressDocument(what, done, total, unit))
+		})
+	case mode == ProgressAuto && terminal:
+		p.drew = p.what.Load()
+		p.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(w),
+			progressbar.OptionSetDescription(Escape(what)),
+			progressbar.OptionShowBytes(unit == Bytes),
+			progressbar.OptionShowCount(),
+			progressbar.OptionUseIECUnits(true),
+			progressbar.OptionSetWidth(30),
+			progressbar.OptionThrottle(60*time.Millisecond),
+			progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetSpinnerChangeInterval(0), // no goroutine that draws by itself
+		)
 	}
-	return &Progress{bar: progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetDescription(Escape(what)),
-		progressbar.OptionShowBytes(unit == Bytes),
-		progressbar.OptionShowCount(),
-		progressbar.OptionUseIECUnits(true),
-		progressbar.OptionSetWidth(30),
-		progressbar.OptionThrottle(60*time.Millisecond),
-		progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetSpinnerChangeInterval(0), // no goroutine that draws by itself
-	)}
+	return p
 }
 
 // lineInterval is the time between two lines of the modes that have lines.
 const lineInterval = time.Second
 
-func newLines(line func(done int64)) *Progress {
-	return &Progress{line: line, next: time.Now().Add(lineInterval)}
+func (p *Progress) lines(line func(what string, done int64)) {
+	p.line, p.next = line, time.Now().Add(lineInterval)
 }
 
 func plainProgress(what string, done, total int64, unit Unit) string {
@@ -118,6 +125,12 @@ func (p *Progress) shows() bool { return p.bar != nil || p.line != nil }
 // so that the terminal is written by one.
 func (p *Progress) Add(n int64) { p.done.Add(n) }
 
+// Set is Add for work that knows how much of it is done.
+func (p *Progress) Set(done int64) { p.done.Store(done) }
+
+// Step says what is done next.
+func (p *Progress) Step(what string) { p.what.Store(&what) }
+
 // Reader counts what is read through it.
 func (p *Progress) Reader(r io.Reader) io.Reader {
 	if !p.shows() {
@@ -131,9 +144,13 @@ func (p *Progress) Reader(r io.Reader) io.Reader {
 func (p *Progress) Draw() {
 	switch {
 	case p.bar != nil:
+		if what := p.what.Load(); what != p.drew {
+			p.bar.Describe(Escape(*what))
+			p.drew = what
+		}
 		_ = p.bar.Set64(p.done.Load())
 	case p.line != nil && time.Now().After(p.next):
-		p.line(p.done.Load())
+		p.line(*p.what.Load(), p.done.Load())
 		p.next = time.Now().Add(lineInterval)
 	}
 }
@@ -145,7 +162,7 @@ func (p *Progress) Done() {
 		_ = p.bar.Exit()
 		_ = p.bar.Clear()
 	case p.line != nil:
-		p.line(p.done.Load())
+		p.line(*p.what.Load(), p.done.Load())
 	}
 }
 

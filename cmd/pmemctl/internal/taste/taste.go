@@ -19,6 +19,9 @@ import (
 	"pmemtable/table"
 )
 
+// Figures is how many there are.
+const Figures = 9
+
 // Options say what is measured. All must be set.
 type Options struct {
 	Dir        string        // where the scratch files lie
