@@ -1,7 +1,6 @@
 package command
 
 import (
-	"context"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -77,6 +76,24 @@ type activityDocument struct {
 	Epoch          uint64 `json:"epoch"`
 	CommitSequence uint64 `json:"commit_sequence"`
 	Collections    uint64 `json:"collections"`
+	// What was done since the session began; null where the file does not tell.
+	Since       *time.Time          `json:"counted_since"`
+	Operations  *operationsDocument `json:"operations"`
+	Structure   *structureDocument  `json:"structure"`
+	Conflicts   *float64            `json:"conflicts"`
+	CommitTimes *timesDocument      `json:"commit_times"`
+	DrainTimes  *timesDocument      `json:"drain_times"`
+}
+
+func newActivityDocument(a table.Activity) activityDocument {
+	d := activityDocument{Generation: a.Generation, Epoch: a.Epoch, CommitSequence: a.CommitSequence, Collections: a.Collections}
+	if a.Counted {
+		since := a.CountedSince.UTC()
+		all := newIntervalDocument("", table.Activity{}, a, time.Second) // of a second: rates are sums
+		d.Since, d.Operations, d.Structure, d.Conflicts = &since, all.Operations, all.Structure, all.Conflicts
+		d.CommitTimes, d.DrainTimes = all.CommitTimes, all.DrainTimes
+	}
+	return d
 }
 
 func statsVerb() verb {
@@ -92,16 +109,30 @@ how well its space is used. That walks over the whole table, also while another
 process writes it: then the figures are of no single instant, and the snapshots
 that the writer holds are known to it alone.
 
-With --interval nothing is walked over: one line each interval says how often
-something was done, as far as the file tells a process that only reads it.
+With --interval nothing is walked over: one line each interval says what was done,
+from counters in the file, without help from the process that writes it. Reads are
+not counted, by any figure: a lookup writes no memory that another processor reads.
 
+put new/s      entries stored under a key that was absent
+put over/s     entries stored over a value
+delete/s       entries removed
+swap/s         entries changed by a comparison that held, or by Update
+failed/s       comparisons that did not hold
+batched/s      entries changed by batches
+splits/s       segments split
+copies/s       segments copied on write, the first time after a commit or snapshot
+conflicts/s    reads of the writing process that had to be repeated
 commits/s      commits to the disk (none on persistent memory and tmpfs)
-cuts/s         epochs cut, by commits, snapshots and checks
-collections/s  lists of overwritten and deleted entries whose space came free
+commit         how long one took, on average
+commit p99     what 99 of 100 did not exceed, or up to twice as much
 entries/s      entries more or less, from one commit to another
 growth/s       bytes that the file grew
 session        which session writes; a higher one is another process, or an
-               open that came after`,
+               open that came after
+
+? is what the file does not tell. pmemctl top and --json have more: calls that had
+nothing to do (unchanged), segments merged, epochs cut, and how long one in 256 of
+the drains of persistent memory took.`,
 		example: `  pmemctl stats debs.pmt
   pmemctl stats --json debs.pmt | jq .value_sizes
   pmemctl stats --interval 1s debs.pmt`,
@@ -151,32 +182,4 @@ func (c *call) watch(t *table.Table, interval time.Duration, lines int) error {
 	defer ticker.Stop()
 	w := watcher{out: c.stdout(false), json: c.json, file: c.args[0]}
 	return w.watch(c.ctx, t.Activity, time.Now(), ticker.C, lines)
-}
-
-// watcher prints what happens between two looks.
-type watcher struct {
-	out  *output
-	json bool
-	file string
-}
-
-// watch prints a line for each tick, count of them if that is not 0, until ctx ends.
-func (w *watcher) watch(ctx context.Context, look func() table.Activity, began time.Time, ticks <-chan time.Time, count int) error {
-	before := look()
-	for n := 0; count == 0 || n < count; n++ {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case now := <-ticks:
-			after := look()
-			if !w.json && n%linesOfHeading == 0 {
-				w.heading()
-			}
-			if err := w.line(newIntervalDocument(w.file, before, after, now.Sub(began))); err != nil {
-				return err
-			}
-			before, began = after, now
-		}
-	}
-	return nil
 }

@@ -1,15 +1,12 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/bits"
 	"strings"
-	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
-	"github.com/dustin/go-humanize"
 
 	"pmemtable/table"
 )
@@ -67,7 +64,7 @@ func newStatsDocument(file string, v table.Survey, values *sizes, s table.Stats,
 		ProbeLengths: []probeDocument{}, ValueSizes: values.document(),
 		FileSizeBytes: s.FileSizeBytes, SizeClasses: []sizeClassDocument{},
 		Runs: runsDocument{v.Runs.Blocks, v.Runs.Chunks, v.Runs.PayloadBytes}, BesideWriter: beside,
-		Activity: activityDocument{a.Generation, a.Epoch, a.CommitSequence, a.Collections},
+		Activity: newActivityDocument(a),
 	}
 	if !beside {
 		d.Snapshots = &s.Snapshots
@@ -97,6 +94,7 @@ func printStats(out *output, d statsDocument) {
 		out.line("snapshots", "%d", *d.Snapshots)
 	}
 	out.line("session", "generation %d, epoch %d, commit %d", d.Activity.Generation, d.Activity.Epoch, d.Activity.CommitSequence)
+	printCounters(out, &d.Activity)
 	fmt.Fprintf(out, "\nlookups      %12s\n", "entries")
 	for _, p := range d.ProbeLengths {
 		fmt.Fprintf(out, "%12s %12s  %7s  %s\n", plural(p.Lines, "line"), countText(p.Entries), percent(ratio(p.Entries, d.Entries)), bar(p.Entries, d.Entries))
@@ -111,6 +109,23 @@ func printStats(out *output, d statsDocument) {
 	}
 }
 
+// printCounters says what the session has done since it began.
+func printCounters(out *output, d *activityDocument) {
+	if d.Operations == nil {
+		out.line("since then", "not counted")
+		return
+	}
+	o, s := d.Operations, d.Structure
+	out.line("since then", "put %s new and %s over, %s deleted, %s swapped (%s failed), %s unchanged, %s batched, %s moved",
+		number(o.PutNew), number(o.PutOver), number(o.Deleted), number(o.Swapped), number(o.SwapFailed), number(o.Unchanged), number(o.Batched), number(o.Moved))
+	out.line("", "%s splits, %s merges, %s copies on write, %s conflicts, grown %s times",
+		number(s.Splits), number(s.Merges), number(s.Copies), number(*d.Conflicts), number(s.Extents))
+	if t := d.CommitTimes; t.Count > 0 {
+		out.line("", "%s commits: mean %s, 99 %% within %s, longest %s", countText(t.Count),
+			secondsText(t.MeanSeconds), secondsText(t.P99Seconds), secondsText(t.LongestSeconds))
+	}
+}
+
 func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
 
 // bar draws a share of the whole.
@@ -121,60 +136,3 @@ func bar(part, whole int64) string {
 	}
 	return strings.Repeat("#", max(1, int(float64(width)*float64(part)/float64(whole)+0.5)))
 }
-
-// intervalDocument is a line of stats --interval.
-type intervalDocument struct {
-	SchemaVersion  int      `json:"schema_version"`
-	File           string   `json:"file"`
-	Seconds        float64  `json:"seconds"`
-	CommitsPerS    float64  `json:"commits_per_second"`
-	CutsPerS       float64  `json:"cuts_per_second"`
-	CollectionsPer float64  `json:"collections_per_second"`
-	EntriesPerS    *float64 `json:"entries_per_second"` // null while there is no commit to tell
-	GrowthPerS     float64  `json:"growth_bytes_per_second"`
-	FileSizeBytes  int64    `json:"file_size_bytes"`
-	Generation     uint64   `json:"generation"`
-}
-
-func newIntervalDocument(file string, before, after table.Activity, passed time.Duration) intervalDocument {
-	seconds := max(passed, time.Millisecond).Seconds()
-	rate := func(from, to uint64) float64 { return rounded(float64(max(to, from)-from) / seconds) }
-	d := intervalDocument{
-		SchemaVersion: schemaVersion, File: file, Seconds: rounded(seconds),
-		CommitsPerS:    rate(before.CommitSequence, after.CommitSequence),
-		CutsPerS:       rate(before.Epoch, after.Epoch),
-		CollectionsPer: rate(before.Collections, after.Collections),
-		GrowthPerS:     rounded(float64(after.FileSizeBytes-before.FileSizeBytes) / seconds),
-		FileSizeBytes:  after.FileSizeBytes, Generation: after.Generation,
-	}
-	if before.EntriesKnown && after.EntriesKnown {
-		entries := rounded(float64(after.Entries-before.Entries) / seconds)
-		d.EntriesPerS = &entries
-	}
-	return d
-}
-
-// linesOfHeading is how many lines stand under each heading.
-const linesOfHeading = 20
-
-func (w *watcher) heading() {
-	fmt.Fprintf(w.out, "%11s %11s %13s %11s %11s %11s %8s\n", "commits/s", "cuts/s", "collections/s", "entries/s", "growth/s", "size", "session")
-}
-
-func (w *watcher) line(d intervalDocument) error {
-	if w.json {
-		if err := json.NewEncoder(w.out).Encode(d); err != nil {
-			return err
-		}
-		return w.out.Flush()
-	}
-	entries := "?"
-	if d.EntriesPerS != nil {
-		entries = number(*d.EntriesPerS)
-	}
-	fmt.Fprintf(w.out, "%11s %11s %13s %11s %11s %11s %8d\n", number(d.CommitsPerS), number(d.CutsPerS), number(d.CollectionsPer),
-		entries, bytesText(int64(d.GrowthPerS)), bytesText(d.FileSizeBytes), d.Generation)
-	return w.out.Flush()
-}
-
-func number(f float64) string { return humanize.Comma(int64(math.Round(f))) }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"pmemtable/internal/layout"
 	"pmemtable/table"
 )
 
@@ -56,7 +57,24 @@ func madeStats(beside bool) statsDocument {
 	}
 	stats := table.Stats{FileSizeBytes: 7 << 20, ChunkSizeBytes: 64 << 10, Snapshots: 0}
 	activity := table.Activity{Generation: 4, Epoch: 17, CommitSequence: 12, Collections: 345}
+	if beside {
+		activity.Counters = table.Counters{Counted: true, CountedSince: time.Unix(1700000000, 0), PutNew: 1001, PutOver: 1002, Deleted: 1003,
+			Swapped: 1004, SwapFailed: 1005, Unchanged: 1006, Batched: 1007, Moved: 1008, Batches: 1009, Clears: 1010, Splits: 1011, Merges: 1012,
+			Copies: 1013, Chains: 1014, GrownExtents: 1015, Conflicts: 1016,
+			CheckpointTimes: latencies(17, 34*time.Millisecond), DrainTimes: latencies(18, 18*300*time.Nanosecond)}
+	}
 	return newStatsDocument("t.pmt", survey, values, stats, activity, beside)
+}
+
+// latencies are so many that took as long in all, each the same.
+func latencies(n uint64, total time.Duration) table.Latencies {
+	l := table.Latencies{Count: n, Total: total}
+	if n > 0 {
+		l.Last = total / time.Duration(n)
+		l.Longest = l.Last
+		l.Buckets[layout.LatencyBucket(uint64(l.Last))] = n
+	}
+	return l
 }
 
 func TestStatsText(t *testing.T) {
@@ -80,10 +98,15 @@ func TestStatsJSON(t *testing.T) {
 func TestStatsIntervals(t *testing.T) {
 	began := time.Unix(1000, 0)
 	looks := []table.Activity{
-		{Generation: 1, Epoch: 10, CommitSequence: 5, Collections: 100, FileSizeBytes: 1 << 20, Entries: 10, EntriesKnown: true},
-		{Generation: 1, Epoch: 30, CommitSequence: 15, Collections: 7100, FileSizeBytes: 3 << 20, Entries: 5010, EntriesKnown: true},
+		{Generation: 1, Epoch: 10, CommitSequence: 5, Collections: 100, FileSizeBytes: 1 << 20, Entries: 10, EntriesKnown: true,
+			Counters: table.Counters{Counted: true, CountedSince: began, PutNew: 10, CheckpointTimes: latencies(5, 5*time.Millisecond)}},
+		{Generation: 1, Epoch: 30, CommitSequence: 15, Collections: 7100, FileSizeBytes: 3 << 20, Entries: 5010, EntriesKnown: true,
+			Counters: table.Counters{Counted: true, CountedSince: began, PutNew: 5010, PutOver: 2000, Deleted: 7, Swapped: 8, SwapFailed: 9, Unchanged: 10,
+				Batched: 11, Moved: 12, Batches: 13, Clears: 14, Splits: 15, Merges: 16, Copies: 17, Chains: 18, GrownExtents: 19, Conflicts: 20,
+				CheckpointTimes: latencies(15, 15*time.Millisecond), DrainTimes: latencies(28, 28*300*time.Nanosecond)}},
 		{Generation: 1, Epoch: 31, CommitSequence: 15, Collections: 7100, FileSizeBytes: 3 << 20, Entries: 5010, EntriesKnown: true},
-		{Generation: 2, Epoch: 40, CommitSequence: 16, Collections: 7200, FileSizeBytes: 2 << 20},
+		{Generation: 2, Epoch: 40, CommitSequence: 16, Collections: 7200, FileSizeBytes: 2 << 20,
+			Counters: table.Counters{Counted: true, CountedSince: began.Add(time.Hour), PutNew: 4}}, // another session
 	}
 	for _, asJSON := range []bool{false, true} {
 		n := 0
@@ -144,6 +167,24 @@ func TestStatsOfATable(t *testing.T) {
 	assert.Len(t, lines, 3)
 	empty := newTable(t)
 	assert.Contains(t, must(t, "stats", empty), "\nentries      0; keys 0 B, values 0 B\n")
+}
+
+// TestStatsBesideAWriter: what a writer that has the file open counts is seen at once.
+func TestStatsBesideAWriter(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "t.pmt")
+	tab, err := table.Open(file, &table.Options{Durability: table.OnSync})
+	require.NoError(t, err)
+	defer tab.Close()
+	for i := range 300 {
+		require.NoError(t, tab.Put(fmt.Append(nil, i%200), []byte("v")))
+	}
+	require.NoError(t, tab.Delete([]byte("7")))
+	var d statsDocument
+	require.NoError(t, json.Unmarshal([]byte(must(t, "stats", "--json", file)), &d))
+	require.True(t, d.BesideWriter)
+	require.NotNil(t, d.Activity.Operations)
+	assert.Equal(t, operationsDocument{PutNew: 200, PutOver: 100, Deleted: 1}, *d.Activity.Operations)
+	assert.Contains(t, must(t, "stats", file), "\nsince then   put 200 new and 100 over, 1 deleted, ")
 }
 
 func TestStatsUsage(t *testing.T) {

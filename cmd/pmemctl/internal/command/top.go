@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 	"unicode/utf8"
 
@@ -18,15 +17,15 @@ func topVerb() verb {
 	return verb{
 		usage: "top FILE",
 		short: "Watch a table that another process uses",
-		long: `Watch on the terminal what happens in a table that another process writes: how
-often it commits, cuts epochs, reclaims space, how its entries and its file grow,
-now, on average, at most, and as a line of the last intervals. q ends it.
+		long: `Watch on the terminal what happens in a table that another process writes:
+changes by kind, splits, copies on write, conflicts, commits and how long they take,
+how entries and file grow, now, on average, at most, and as a line of the last
+intervals. q ends it.
 
-It reads counters in the file and asks nothing of the process. They are those of
-pmemctl stats --interval, which says what each is and prints lines; what a process
-alone knows, such as its splits and how long its commits take, its Stats tell. With
---json it prints the documents of pmemctl stats --interval instead, and needs no
-terminal.`,
+It reads counters in the file and asks nothing of the process. Reads are not counted:
+a lookup writes no memory that another processor reads. pmemctl stats --help says what
+each line is, and its --interval prints lines. With --json top prints the documents of
+pmemctl stats --interval instead, and needs no terminal.`,
 		example: `  pmemctl top debs.pmt
   pmemctl top --interval 200ms /mnt/pmem/index.pmt`,
 		flags: func(flags *pflag.FlagSet) {
@@ -86,11 +85,9 @@ type topView struct {
 	rates []*topRate
 }
 
-// topRate is one line: a rate and its past.
+// topRate is one line: a measure and its past.
 type topRate struct {
-	name  string
-	of    func(d *intervalDocument) (rate float64, known bool)
-	text  func(rate float64) string
+	*measure
 	past  []float64
 	known bool // of the last interval
 	sum   float64
@@ -102,21 +99,11 @@ type topRate struct {
 const keepPast = 512
 
 func newTopView(file string, style screen.Style) *topView {
-	always := func(of func(d *intervalDocument) float64) func(d *intervalDocument) (float64, bool) {
-		return func(d *intervalDocument) (float64, bool) { return of(d), true }
+	v := &topView{file: file, style: style}
+	for i := range measures {
+		v.rates = append(v.rates, &topRate{measure: &measures[i]})
 	}
-	return &topView{file: file, style: style, rates: []*topRate{
-		{name: "commits/s", text: number, of: always(func(d *intervalDocument) float64 { return d.CommitsPerS })},
-		{name: "cuts/s", text: number, of: always(func(d *intervalDocument) float64 { return d.CutsPerS })},
-		{name: "collections/s", text: number, of: always(func(d *intervalDocument) float64 { return d.CollectionsPer })},
-		{name: "entries/s", text: number, of: func(d *intervalDocument) (float64, bool) {
-			if d.EntriesPerS == nil {
-				return 0, false
-			}
-			return *d.EntriesPerS, true
-		}},
-		{name: "growth/s", text: func(f float64) string { return bytesText(int64(f)) }, of: always(func(d *intervalDocument) float64 { return d.GrowthPerS })},
-	}}
+	return v
 }
 
 // run looks at every tick and shows what is new, until ctx ends, which is no error.
@@ -166,7 +153,6 @@ func (v *topView) lines(width int) []string {
 		v.style.Bold(clipped("pmemctl top  "+screen.Escape(v.file), width)),
 		clipped(fmt.Sprintf("size %s, entries %s", bytesText(v.now.FileSizeBytes), entries), width),
 		clipped(fmt.Sprintf("session %d, epoch %d, commit %d", v.now.Generation, v.now.Epoch, v.now.CommitSequence), width),
-		"",
 		v.style.Faint(clipped(fmt.Sprintf("%-14s %11s %11s %11s  last intervals", "", "now", "mean", "most"), width)),
 	}
 	for _, r := range v.rates {
@@ -175,7 +161,7 @@ func (v *topView) lines(width int) []string {
 			now = r.text(r.past[len(r.past)-1])
 		}
 		if r.count > 0 {
-			mean, most = r.text(math.Round(r.sum/float64(r.count))), r.text(r.most)
+			mean, most = r.text(r.sum/float64(r.count)), r.text(r.most)
 		}
 		head := clipped(fmt.Sprintf("%-14s %11s %11s %11s  ", r.name, now, mean, most), width)
 		line := head
@@ -184,7 +170,7 @@ func (v *topView) lines(width int) []string {
 		}
 		lines = append(lines, line)
 	}
-	return append(lines, "", v.style.Faint(clipped("q quits", width)))
+	return append(lines, v.style.Faint(clipped("q quits", width)))
 }
 
 // clipped cuts text off at a width, with a mark.

@@ -26,7 +26,9 @@ func TestTopView(t *testing.T) {
 	look := func() table.Activity {
 		n++
 		return table.Activity{Generation: 3, Epoch: n * n / 2, CommitSequence: 10 * n, Collections: 1000 * (n % 10), EntriesKnown: n > 2,
-			Entries: int64(100 * n * n), FileSizeBytes: int64(n/7) << 22}
+			Entries: int64(100 * n * n), FileSizeBytes: int64(n/7) << 22,
+			Counters: table.Counters{Counted: n > 5, PutNew: 1000 * n * n, PutOver: 77 * n, Deleted: n / 2, Splits: n * n / 10, Copies: 3 * n,
+				CheckpointTimes: latencies(10*n, time.Duration(n)*15*time.Millisecond)}}
 	}
 	v := newTopView("a\x1b[2J.pmt", screen.Style{})
 	ctx, stop := context.WithCancel(t.Context())
