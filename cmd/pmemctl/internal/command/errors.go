@@ -86,7 +86,7 @@ func exitCode(err error) int {
 	case errors.Is(err, table.ErrFull), errors.Is(err, table.ErrPoisoned):
 		return ExitIO
 	case errors.Is(err, table.ErrTooLarge), errors.Is(err, fs.ErrExist),
-		errors.Is(err, records.ErrCannotSay), errors.As(err, &line):
+		errors.Is(err, records.ErrCannotSay), errors.Is(err, records.ErrColumnsOnly), errors.As(err, &line):
 		return ExitUsage
 	}
 	return ExitIO

@@ -25,10 +25,9 @@ type exportDocument struct {
 }
 
 type exportOptions struct {
+	rows
 	out                    string
-	format                 records.Format
 	keyFormat, valueFormat columnFormat
-	noHeader, raw          bool
 }
 
 // columnFormat is an encoding, or the choice of one by what the table holds.
@@ -46,12 +45,12 @@ func parseColumnFormat(text string) (columnFormat, error) {
 }
 
 func exportVerb() verb {
-	o := exportOptions{format: records.JSONL, keyFormat: "auto", valueFormat: "auto"}
+	o := exportOptions{rows: rows{format: records.JSONL}, keyFormat: "auto", valueFormat: "auto"}
 	return verb{
 		usage: "export FILE",
-		short: "Write all entries as JSONL, CSV or TSV",
-		long: `Write all entries as text, in no particular order, so that pmemctl import gives
-back the same set, byte for byte.
+		short: "Write all entries as JSONL, CSV, TSV or raw",
+		long: `Write all entries, in no particular order, so that pmemctl import gives back the same
+set, byte for byte.
 
 jsonl  {"key": "...", "value": "..."} on each line. What is not UTF-8 travels as
        key_base64 or value_base64, each side by itself.
@@ -61,13 +60,22 @@ csv    RFC 4180, with a header. CSV has no way to write some bytes (invalid
 tsv    A tab between key and value, with a header. Inside them \t \n \r \\ stand
        for tab, newline, return and backslash, and \xHH for any other byte that
        is not printable text.
+raw    +KEYLENGTH,VALUELENGTH:KEY->VALUE, bytes as they are and lengths in bytes, a
+       newline behind each and one more at the end: what cdbmake takes.
+
+--csv-safe is for files that a spreadsheet opens, which takes some cells for formulas:
+before a cell of csv or tsv that begins with = + - @ tab, CR or LF it puts a single
+quote, and around every cell of csv double ones. pmemctl import --csv-safe takes
+the single quotes off again.
 
 With --out the file appears whole or not at all, with mode 0600, and an existing
 one is refused. On a terminal control bytes are escaped; that is still the same
-JSON or TSV, but CSV for eyes only.`,
+JSON or TSV, but CSV and raw for eyes only.`,
 		example: `  pmemctl export debs.pmt | sort > debs.jsonl
   pmemctl export --out debs.jsonl debs.pmt
-  pmemctl export --format csv --value-format hex cache.pmt`,
+  pmemctl export --format csv --value-format hex cache.pmt
+  pmemctl export --format csv --csv-safe --out for-people.csv cache.pmt
+  pmemctl export --format raw cache.pmt | cdbmake cache.cdb cache.tmp`,
 		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.StringVarP(&o.out, "out", "o", "", "write a new file instead of stdout")
@@ -75,8 +83,7 @@ JSON or TSV, but CSV for eyes only.`,
 			column := "how %s are written in csv and tsv (auto: utf8, or base64 where csv needs it)"
 			flags.Var(choice[columnFormat]{&o.keyFormat, parseColumnFormat, "auto|utf8|hex|base64"}, "key-format", fmt.Sprintf(column, "keys"))
 			flags.Var(choice[columnFormat]{&o.valueFormat, parseColumnFormat, "auto|utf8|hex|base64"}, "value-format", fmt.Sprintf(column, "values"))
-			flags.BoolVar(&o.noHeader, "no-header", false, "csv and tsv without a line of column names")
-			flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
+			o.register(flags)
 		},
 		run: func(c *call) error { return c.export(o) },
 	}
@@ -86,8 +93,11 @@ func (c *call) export(o exportOptions) error {
 	if o.format == records.Auto {
 		o.format = records.JSONL
 	}
-	if o.format == records.JSONL && (o.noHeader || o.keyFormat != "auto" || o.valueFormat != "auto") {
-		return usagef("--no-header, --key-format and --value-format are for csv and tsv: jsonl says line by line what is base64")
+	if err := o.check(); err != nil {
+		return err
+	}
+	if o.format != records.CSV && o.format != records.TSV && (o.keyFormat != "auto" || o.valueFormat != "auto") {
+		return usagef("--key-format and --value-format are for csv and tsv: jsonl says line by line what is base64, raw has bytes")
 	}
 	toStdout := o.out == "" || o.out == "-"
 	switch {
@@ -98,7 +108,7 @@ func (c *call) export(o exportOptions) error {
 			c.show = screen.ProgressNone // a bar would stand among the entries
 		}
 		return c.reading(func(t *table.Table) error {
-			_, err := c.exportTo(c.Out, t, o, c.IsTerminal(c.Out) && !o.raw)
+			_, err := c.exportTo(c.Out, t, o, c.IsTerminal(c.Out) && !o.unescaped)
 			return err
 		})
 	}
@@ -123,15 +133,12 @@ func (c *call) export(o exportOptions) error {
 func (c *call) exportTo(w io.Writer, t *table.Table, o exportOptions, terminal bool) (count int64, err error) {
 	progress := c.progress("exporting", entriesKnown(t), screen.Items)
 	err = progress.Follow(func() error {
-		options := records.WriteOptions{Format: o.format, NoHeader: o.noHeader, Terminal: terminal}
-		if o.format != records.JSONL {
-			options.KeyEncoding, options.ValueEncoding, err = columnEncodings(c.ctx, t, o)
-			if err != nil {
-				return err
-			}
+		key, value, err := columnEncodings(c.ctx, t, o)
+		if err != nil {
+			return err
 		}
-		writer := records.NewWriter(w, options)
-		err := entries(c.ctx, t, func(key, value []byte) error {
+		writer := records.NewWriter(w, o.options(key, value, terminal))
+		err = entries(c.ctx, t, func(key, value []byte) error {
 			count++
 			progress.Set(count)
 			return writer.Write(key, value)

@@ -46,7 +46,77 @@ func valueFormatFlag(flags *pflag.FlagSet, target *records.Encoding) {
 }
 
 func formatFlag(flags *pflag.FlagSet, target *records.Format, usage string) {
-	flags.Var(choice[records.Format]{target, records.ParseFormat, "jsonl|csv|tsv"}, "format", usage)
+	flags.Var(choice[records.Format]{target, records.ParseFormat, "jsonl|csv|tsv|raw"}, "format", usage)
+}
+
+// rows are the flags of the commands that print entries in one of the forms that
+// pmemctl import reads.
+type rows struct {
+	format            records.Format // Auto: the command's own form
+	noHeader, csvSafe bool
+	unescaped         bool
+}
+
+func (r *rows) register(flags *pflag.FlagSet) {
+	flags.BoolVar(&r.noHeader, "no-header", false, "csv and tsv without a line of column names")
+	csvSafeFlag(flags, &r.csvSafe)
+	flags.BoolVar(&r.unescaped, "raw", false, "do not escape control bytes on a terminal")
+}
+
+func csvSafeFlag(flags *pflag.FlagSet, target *bool) {
+	flags.BoolVar(target, "csv-safe", false, "csv and tsv without formulas: a cell that begins like one (= + - @ tab CR LF) has ' before it")
+}
+
+// check refuses flags that the format has no use for.
+func (r *rows) check() error {
+	if r.format != records.CSV && r.format != records.TSV && (r.noHeader || r.csvSafe) {
+		return usagef("--no-header and --csv-safe are for --format csv and tsv")
+	}
+	return nil
+}
+
+// writer writes entries to stdout.
+func (c *call) writer(r rows, key, value records.Encoding) records.Writer {
+	return records.NewWriter(c.Out, r.options(key, value, c.IsTerminal(c.Out) && !r.unescaped))
+}
+
+func (r *rows) options(key, value records.Encoding, terminal bool) records.WriteOptions {
+	return records.WriteOptions{Format: r.format, NoHeader: r.noHeader, CSVSafe: r.csvSafe, Terminal: terminal,
+		KeyEncoding: key, ValueEncoding: value}
+}
+
+// rowFormatFlag has, beside the forms that pmemctl import reads, the command's own.
+func rowFormatFlag(flags *pflag.FlagSet, target *records.Format, own, usage string) {
+	flags.Var(rowFormat{target, own}, "format", usage)
+}
+
+// rowFormat is a choice in which records.Auto has another name.
+type rowFormat struct {
+	target *records.Format
+	own    string
+}
+
+func (f rowFormat) String() string {
+	if f.target == nil || *f.target == records.Auto {
+		return f.own
+	}
+	return f.target.String()
+}
+
+func (f rowFormat) Set(text string) (err error) {
+	if text == f.own {
+		*f.target = records.Auto
+		return nil
+	}
+	*f.target, err = records.ParseFormat(text)
+	return err
+}
+
+func (f rowFormat) Type() string {
+	if f.own == records.Raw.String() {
+		return "raw|jsonl|csv|tsv"
+	}
+	return f.own + "|jsonl|csv|tsv|raw"
 }
 
 func progressFlag(flags *pflag.FlagSet, target *screen.ProgressMode) {

@@ -34,17 +34,19 @@ type importOptions struct {
 	format  records.Format
 	header  records.HeaderMode
 	maxLine sizeFlag
+	csvSafe bool
+	value   records.Encoding
 }
 
 func importVerb() verb {
 	o := importOptions{maxLine: records.DefaultMaxLineBytes}
 	return verb{
 		usage: "import FILE DATA",
-		short: "Store entries from JSONL, CSV or TSV",
+		short: "Store entries from JSONL, CSV, TSV or raw",
 		long: `Store the entries of DATA, a file or - for standard input, in the table FILE.
 Keys that are there get the new value; of equal keys in DATA the last one wins.
 
-The format is found by the name (.jsonl .csv .tsv) or else by the first line,
+The format is found by the name (.jsonl .csv .tsv .raw) or else by the first line,
 and gzip by its first bytes:
 
 jsonl  {"key": "...", "value": "..."} on each line; key_base64 and value_base64
@@ -53,24 +55,32 @@ csv    RFC 4180, two columns.
 tsv    Two columns with a tab between them, no quotes. Inside them \t \n \r \\
        stand for tab, newline, return and backslash, \xHH for a byte; any other
        backslash is an error.
+raw    +KEYLENGTH,VALUELENGTH:KEY->VALUE, lengths in bytes, a newline behind each
+       and one more at the end, as cdbdump gives it. Only by name or --format.
 
 A first line of csv or tsv that holds the names key and value, in any order, is
 a header; key_base64, key_hex, value_base64, value_hex say that a column is
 encoded. --header=yes skips a first line with any other names, and --header=no
-takes even those as data.
+takes even those as data. Where no name says how a column is encoded, --key-format
+and --value-format do.
 
 Nothing is guessed: a line that is malformed ends the import with its number, the
 reason and exit code 2. The lines before it stay. The file is synced at the end,
 and before an error is reported, not after each entry.`,
 		example: `  pmemctl import --create debs.pmt debian-packages.jsonl.gz
   pmemctl import --header=yes cache.pmt names.csv
+  pmemctl import --key-format hex --header=no cache.pmt digests.csv
+  cdbdump < old.cdb | pmemctl import --create --format raw cache.pmt -
   mysql --batch -e 'select id, body from t' | pmemctl import --format tsv --header=yes cache.pmt -`,
+		keys: true,
 		slow: true,
 		flags: func(flags *pflag.FlagSet) {
 			flags.BoolVar(&o.create, "create", false, "make FILE if it does not exist")
 			o.shape.register(flags)
 			formatFlag(flags, &o.format, "form of the input")
 			flags.Var(choice[records.HeaderMode]{&o.header, records.ParseHeaderMode, "auto|yes|no"}, "header", "whether csv and tsv begin with column names")
+			valueFormatFlag(flags, &o.value)
+			flags.BoolVar(&o.csvSafe, "csv-safe", false, "csv and tsv that were written with --csv-safe: the ' before a formula is taken off")
 			flags.Var(&o.maxLine, "max-line", "longest line that is accepted; bounds the memory used")
 		},
 		run: func(c *call) error {
@@ -100,6 +110,7 @@ func (c *call) importData(o importOptions) error {
 	err = interruptible(c.ctx, func() (err error) {
 		reader, err = records.NewReader(progress.Reader(input), records.ReadOptions{
 			Format: o.format, Name: data, Header: o.header, MaxLineBytes: int64(o.maxLine),
+			KeyEncoding: c.keyFormat, ValueEncoding: o.value, CSVSafe: o.csvSafe,
 		})
 		return err
 	})

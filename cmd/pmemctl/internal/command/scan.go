@@ -17,11 +17,12 @@ import (
 )
 
 type scanOptions struct {
-	valueFormat   records.Encoding
-	prefix        string
-	limit         uint64
-	cursor        string
-	keysOnly, raw bool
+	rows
+	valueFormat records.Encoding
+	prefix      string
+	limit       uint64
+	cursor      string
+	keysOnly    bool
 }
 
 func scanVerb() verb {
@@ -38,8 +39,9 @@ there all the time come exactly once, even if others come and go between pages.
 
 On a terminal control bytes are escaped unless --raw is given. In a pipe the
 bytes come as they are; where keys or values may hold tabs or newlines use
---key-format and --value-format, or pmemctl export.`,
+--key-format and --value-format, or one of the forms of pmemctl export by --format.`,
 		example: `  pmemctl scan --prefix lib --keys-only debs.pmt
+  pmemctl scan --format csv --csv-safe --prefix lib debs.pmt > libraries.csv
   pmemctl scan --limit 10 debs.pmt
   pmemctl scan --limit 10 --cursor 9007199254740993 debs.pmt
   pmemctl scan --key-format hex --value-format base64 cache.pmt`,
@@ -50,13 +52,20 @@ bytes come as they are; where keys or values may hold tabs or newlines use
 			flags.Uint64Var(&o.limit, "limit", 0, "stop after so many entries (0: no limit)")
 			flags.StringVar(&o.cursor, "cursor", "0", "go on where an earlier scan with --limit stopped")
 			flags.BoolVar(&o.keysOnly, "keys-only", false, "print keys without values")
-			flags.BoolVar(&o.raw, "raw", false, "do not escape control bytes on a terminal")
+			rowFormatFlag(flags, &o.format, "text", "form of the output")
+			o.register(flags)
 		},
 		run: func(c *call) error { return c.scan(o) },
 	}
 }
 
 func (c *call) scan(o scanOptions) error {
+	switch err := o.check(); {
+	case err != nil:
+		return err
+	case o.format != records.Auto && (o.keysOnly || c.json):
+		return usagef("--format %v is of whole entries, and not for --keys-only or --json", o.format)
+	}
 	prefix, err := decode(c.keyFormat, "prefix", o.prefix)
 	if err != nil {
 		return err
@@ -67,31 +76,47 @@ func (c *call) scan(o scanOptions) error {
 	}
 	return c.reading(func(t *table.Table) error {
 		s := scanner{o: o, prefix: prefix}
-		out := c.stdout(o.raw)
-		if c.json {
-			list := scanList{out: out}
-			list.begin(c.args[0])
-			s.print = func(key, value []byte) { list.add(newScanEntry(key, value, c.keyFormat, o)) }
-			next, err := s.run(c.ctx, t, from)
-			return errors.Join(err, list.end(next, err == nil))
-		}
-		s.print = func(key, value []byte) { printEntry(out, key, value, c.keyFormat, o) }
+		end := c.lister(&s)
 		next, err := s.run(c.ctx, t, from)
-		err = errors.Join(err, out.Flush())
-		if err == nil && o.limit > 0 {
+		err = errors.Join(err, end(next, err == nil))
+		if err == nil && o.limit > 0 && !c.json {
 			fmt.Fprintf(c.Err, "next cursor: %s\n", next)
 		}
 		return err
 	})
 }
 
-func printEntry(out *output, key, value []byte, keyFormat records.Encoding, o scanOptions) {
+// lister sets how s prints; end must be called last.
+func (c *call) lister(s *scanner) (end func(next position, complete bool) error) {
+	o := s.o
+	if o.format != records.Auto {
+		w := c.writer(o.rows, c.keyFormat, o.valueFormat)
+		s.print = w.Write
+		return func(_ position, complete bool) error {
+			if !complete {
+				return nil // the end that some formats have is not to be there
+			}
+			return w.Flush()
+		}
+	}
+	out := c.stdout(o.unescaped)
+	if c.json {
+		list := scanList{out: out}
+		list.begin(c.args[0])
+		s.print = func(key, value []byte) error { return list.add(newScanEntry(key, value, c.keyFormat, o)) }
+		return list.end
+	}
+	s.print = func(key, value []byte) error { return printEntry(out, key, value, c.keyFormat, o) }
+	return func(position, bool) error { return out.Flush() }
+}
+
+func printEntry(out *output, key, value []byte, keyFormat records.Encoding, o scanOptions) error {
 	out.show(keyFormat.Append(nil, key))
 	if !o.keysOnly {
 		_ = out.WriteByte('\t')
 		out.show(o.valueFormat.Append(nil, value))
 	}
-	_ = out.WriteByte('\n')
+	return out.WriteByte('\n')
 }
 
 // position is a place in a scan. The table's cursors lie between the batches
@@ -130,7 +155,7 @@ func digest(key []byte) string {
 type scanner struct {
 	o       scanOptions
 	prefix  []byte
-	print   func(key, value []byte)
+	print   func(key, value []byte) error
 	printed uint64
 	last    string // digest of the key printed last
 }
@@ -188,6 +213,5 @@ func (s *scanner) entry(key, value []byte) error {
 	if s.full() {
 		s.last = digest(key)
 	}
-	s.print(key, value)
-	return nil
+	return s.print(key, value)
 }

@@ -48,12 +48,13 @@ func (l *scanList) begin(file string) {
 	_, _ = l.out.WriteString(`, "entries": [`)
 }
 
-func (l *scanList) add(e scanEntry) {
+func (l *scanList) add(e scanEntry) error {
 	if l.listed++; l.listed > 1 {
 		_ = l.out.WriteByte(',')
 	}
 	_ = l.out.WriteByte('\n')
 	l.out.inline(e)
+	return nil
 }
 
 func (l *scanList) end(next position, complete bool) error {

@@ -54,10 +54,26 @@ func (c columns) decode(r *Record, key, value []byte) (err error) {
 }
 
 // isHeader settles what a first row is, and how to read the rows after it.
-func (m HeaderMode) isHeader(row [2]string) (c columns, skip bool) {
-	if m == HeaderNo {
-		return plainColumns, false
+func (o ReadOptions) isHeader(row [2]string) (c columns, skip bool, err error) {
+	c = plainColumns
+	if o.Header != HeaderNo {
+		c, skip = header(row)
+		skip = skip || o.Header == HeaderYes
 	}
-	c, known := header(row)
-	return c, known || m == HeaderYes
+	if c.keyEncoding, err = columnEncoding("key", c.keyEncoding, o.KeyEncoding); err != nil {
+		return c, skip, err
+	}
+	c.valueIn, err = columnEncoding("value", c.valueIn, o.ValueEncoding)
+	return c, skip, err
+}
+
+// columnEncoding is what a header and an option say together.
+func columnEncoding(what string, header, option Encoding) (Encoding, error) {
+	switch {
+	case option == UTF8 || option == header:
+		return header, nil
+	case header == UTF8:
+		return option, nil
+	}
+	return header, fmt.Errorf("the column is called %s, against --%s-format %v", header.column(what), what, option)
 }

@@ -52,13 +52,19 @@ func (r *csvReader) Read() (Record, error) {
 		if r.first {
 			r.first = false
 			var skip bool
-			if r.columns, skip = r.o.Header.isHeader([2]string(row)); skip {
+			if r.columns, skip, err = r.o.isHeader([2]string(row)); err != nil {
+				return Record{}, &LineError{Line: line, Err: err}
+			}
+			if skip {
 				continue
 			}
 		}
 		r.record.Line = line
 		for i := range r.text {
 			r.text[i] = append(r.text[i][:0], row[i]...)
+			if r.o.CSVSafe {
+				r.text[i] = rearmed(r.text[i])
+			}
 		}
 		if err := r.columns.decode(&r.record, r.text[r.columns.key], r.text[r.columns.value]); err != nil {
 			return Record{}, &LineError{Line: line, Err: err}

@@ -8,8 +8,12 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
+
+// rawStart is what a raw file begins with, and, seldom, a line of CSV.
+var rawStart = regexp.MustCompile(`^\+[0-9]+,[0-9]+:`)
 
 const peekBytes = 64 << 10
 
@@ -52,6 +56,8 @@ func formatOfName(name string) Format {
 		return CSV
 	case ".tsv", ".tab":
 		return TSV
+	case ".raw":
+		return Raw
 	}
 	return Auto
 }
@@ -72,6 +78,9 @@ func formatOfContent(text *bufio.Reader) (Format, error) {
 		return JSONL, nil
 	}
 	line, _, _ := bytes.Cut(head, []byte("\n"))
+	if rawStart.Match(line) {
+		return Auto, &LineError{Line: 1, Err: errors.New("this may be raw or csv: say --format raw or --format csv")}
+	}
 	tab, comma := bytes.IndexByte(line, '\t'), bytes.IndexByte(line, ',')
 	switch {
 	case tab >= 0 && comma < 0, tab >= 0 && tab < comma && line[0] != '"':
@@ -79,7 +88,7 @@ func formatOfContent(text *bufio.Reader) (Format, error) {
 	case comma >= 0 && tab < 0:
 		return CSV, nil
 	}
-	return Auto, &LineError{Line: 1, Err: errors.New("cannot tell which format this is: say --format jsonl, csv or tsv")}
+	return Auto, &LineError{Line: 1, Err: errors.New("cannot tell which format this is: say --format jsonl, csv, tsv or raw")}
 }
 
 // gzipReader names the layer an error comes from, and keeps apart the end of

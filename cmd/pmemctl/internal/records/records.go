@@ -1,5 +1,5 @@
-// Package records reads and writes the entries of a table as lines of text:
-// JSONL, CSV and TSV.
+// Package records reads and writes the entries of a table: as lines of text (JSONL,
+// CSV, TSV), and raw, as bytes with their lengths before them.
 //
 // What is read is exactly what was written, byte for byte, for any key and
 // value. Where a format cannot say a byte by itself it says so in the open (a
@@ -8,12 +8,13 @@
 package records
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 )
 
-// Format is one of the text forms.
+// Format is one of the forms.
 type Format int
 
 const (
@@ -21,9 +22,10 @@ const (
 	JSONL               // {"key": "...", "value": "..."} on each line
 	CSV                 // RFC 4180, as spreadsheets write it
 	TSV                 // a tab between the fields, backslash escapes in them
+	Raw                 // +3,5:one->Hello, as cdbmake takes it
 )
 
-var formatNames = [...]string{Auto: "auto", JSONL: "jsonl", CSV: "csv", TSV: "tsv"}
+var formatNames = [...]string{Auto: "auto", JSONL: "jsonl", CSV: "csv", TSV: "tsv", Raw: "raw"}
 
 func (f Format) String() string { return formatNames[f] }
 
@@ -34,7 +36,7 @@ func ParseFormat(name string) (Format, error) {
 			return Format(f), nil
 		}
 	}
-	return Auto, fmt.Errorf("unknown format %q: jsonl, csv or tsv", name)
+	return Auto, fmt.Errorf("unknown format %q: jsonl, csv, tsv or raw", name)
 }
 
 // Record is one entry of the input. Key and Value are valid until the next
@@ -103,8 +105,14 @@ type ReadOptions struct {
 	Format       Format
 	Name         string // of the file, for its extension; may be empty
 	Header       HeaderMode
-	MaxLineBytes int64 // 0: DefaultMaxLineBytes
+	MaxLineBytes int64 // 0: DefaultMaxLineBytes; of Raw it bounds a key and its value
+	// KeyEncoding and ValueEncoding are those of columns whose header names none.
+	KeyEncoding, ValueEncoding Encoding
+	CSVSafe                    bool // of CSV and TSV: written so, see WriteOptions
 }
+
+// ErrColumnsOnly is the reason when encodings are given for a form that has no columns.
+var ErrColumnsOnly = errors.New("--key-format, --value-format and --csv-safe are for the columns of csv and tsv, and this is")
 
 // NewReader finds out what an input is, compressed or not, and reads it.
 func NewReader(input io.Reader, o ReadOptions) (Reader, error) {
@@ -115,11 +123,16 @@ func NewReader(input io.Reader, o ReadOptions) (Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if format != CSV && format != TSV && (o.KeyEncoding != UTF8 || o.ValueEncoding != UTF8 || o.CSVSafe) {
+		return nil, fmt.Errorf("%w %v", ErrColumnsOnly, format)
+	}
 	switch format {
+	case Raw:
+		return &rawReader{text: text, maxBytes: o.MaxLineBytes, line: 1}, nil
 	case CSV:
 		return newCSVReader(text, o), nil
 	case TSV:
-		return &tsvReader{lines: newLineReader(text, o.MaxLineBytes), header: o.Header}, nil
+		return &tsvReader{lines: newLineReader(text, o.MaxLineBytes), o: o}, nil
 	default:
 		return &jsonlReader{lines: newLineReader(text, o.MaxLineBytes)}, nil
 	}
@@ -129,6 +142,7 @@ func NewReader(input io.Reader, o ReadOptions) (Reader, error) {
 type WriteOptions struct {
 	Format        Format
 	NoHeader      bool // CSV and TSV: no line of column names
+	CSVSafe       bool // CSV and TSV: nothing is a formula to a spreadsheet
 	Terminal      bool // for eyes: nothing in the output may drive a terminal
 	KeyEncoding   Encoding
 	ValueEncoding Encoding
@@ -138,6 +152,8 @@ type WriteOptions struct {
 // TSV only: JSONL chooses line by line.
 func NewWriter(output io.Writer, o WriteOptions) Writer {
 	switch o.Format {
+	case Raw:
+		return &rawWriter{bufio.NewWriterSize(output, 64<<10), o.Terminal}
 	case CSV:
 		return newCSVWriter(output, o)
 	case TSV:

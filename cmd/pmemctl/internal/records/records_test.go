@@ -73,15 +73,17 @@ func TestRoundTripKeepsEveryByte(t *testing.T) {
 		"tsv terminal":   {Format: TSV, Terminal: true},
 		"tsv hex":        {Format: TSV, KeyEncoding: Hex, ValueEncoding: Base64},
 		"csv base64":     {Format: CSV, KeyEncoding: Base64, ValueEncoding: Hex},
+		"tsv safe":       {Format: TSV, CSVSafe: true},
+		"raw":            {Format: Raw},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := write(t, o, hostile)
-			got, _, err := readAll(strings.NewReader(text), ReadOptions{})
+			got, _, err := readAll(strings.NewReader(text), ReadOptions{Name: "x." + o.Format.String(), CSVSafe: o.CSVSafe})
 			require.NoError(t, err)
 			assert.Equal(t, hostile, got)
 
 			slow := iotest.OneByteReader(strings.NewReader(text))
-			got, _, err = readAll(slow, ReadOptions{Format: o.Format})
+			got, _, err = readAll(slow, ReadOptions{Format: o.Format, CSVSafe: o.CSVSafe})
 			require.NoError(t, err)
 			assert.Equal(t, hostile, got)
 		})
@@ -103,7 +105,7 @@ func TestRoundTripOfRandomBytes(t *testing.T) {
 	for i := range entries {
 		entries[i] = entry{text(), text()}
 	}
-	for _, o := range []WriteOptions{{Format: JSONL}, {Format: TSV}, {Format: CSV, KeyEncoding: Hex, ValueEncoding: Hex}} {
+	for _, o := range []WriteOptions{{Format: JSONL}, {Format: TSV}, {Format: Raw}, {Format: CSV, KeyEncoding: Hex, ValueEncoding: Hex}} {
 		got, _, err := readAll(strings.NewReader(write(t, o, entries)), ReadOptions{Format: o.Format})
 		require.NoError(t, err)
 		assert.Equal(t, entries, got, o.Format)
@@ -129,7 +131,7 @@ func TestCSVRefusesWhatItCannotSay(t *testing.T) {
 }
 
 func TestTerminalOutputHoldsNoControlBytes(t *testing.T) {
-	for _, format := range []Format{JSONL, CSV, TSV} {
+	for _, format := range []Format{JSONL, CSV, TSV, Raw} {
 		text := write(t, WriteOptions{Format: format, Terminal: true}, hostile)
 		for _, r := range text {
 			ok := r == '\n' || r == '\t' && format == TSV || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) &&

@@ -12,7 +12,7 @@ import (
 // any other backslash is refused rather than guessed at.
 type tsvReader struct {
 	lines   *lineReader
-	header  HeaderMode
+	o       ReadOptions
 	columns columns
 	started bool
 	record  Record
@@ -36,7 +36,10 @@ func (r *tsvReader) Read() (Record, error) {
 		if !r.started {
 			r.started = true
 			var skip bool
-			if r.columns, skip = r.header.isHeader([2]string{string(left), string(right)}); skip {
+			if r.columns, skip, err = r.o.isHeader([2]string{string(left), string(right)}); err != nil {
+				return Record{}, &LineError{Line: r.lines.number, Err: err}
+			}
+			if skip {
 				continue
 			}
 		}
@@ -49,6 +52,9 @@ func (r *tsvReader) Read() (Record, error) {
 
 func (r *tsvReader) decode(left, right []byte) (err error) {
 	for i, field := range [2][]byte{left, right} {
+		if r.o.CSVSafe {
+			field = rearmed(field)
+		}
 		if r.text[i], err = appendTSVBytes(r.text[i][:0], field); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"pmemtable/cmd/pmemctl/internal/screen"
@@ -90,6 +91,7 @@ var ErrCannotSay = errors.New("CSV cannot carry these bytes as they are")
 // csvWriter writes RFC 4180 rows.
 type csvWriter struct {
 	out    *csv.Writer
+	safe   *bufio.Writer // what out writes to, for rows with quotes around every cell
 	o      WriteOptions
 	header bool // still to be written
 	row    [2]string
@@ -97,7 +99,8 @@ type csvWriter struct {
 }
 
 func newCSVWriter(w io.Writer, o WriteOptions) *csvWriter {
-	return &csvWriter{out: csv.NewWriter(bufio.NewWriterSize(w, 64<<10)), o: o, header: !o.NoHeader}
+	buffer := bufio.NewWriterSize(w, 64<<10)
+	return &csvWriter{out: csv.NewWriter(buffer), safe: buffer, o: o, header: !o.NoHeader}
 }
 
 func (w *csvWriter) Write(key, value []byte) error {
@@ -111,7 +114,20 @@ func (w *csvWriter) Write(key, value []byte) error {
 	if w.row[1], err = w.field("value", w.o.ValueEncoding, value); err != nil {
 		return err
 	}
-	return w.out.Write(w.row[:])
+	return w.write(w.row)
+}
+
+func (w *csvWriter) write(row [2]string) error {
+	if !w.o.CSVSafe {
+		return w.out.Write(row[:])
+	}
+	for i, cell := range row {
+		if i > 0 {
+			_ = w.safe.WriteByte(',')
+		}
+		_, _ = w.safe.WriteString(`"` + strings.ReplaceAll(cell, `"`, `""`) + `"`)
+	}
+	return w.safe.WriteByte('\n')
 }
 
 func (w *csvWriter) start() error {
@@ -120,7 +136,7 @@ func (w *csvWriter) start() error {
 	}
 	w.header = false
 	key, value := w.o.columnNames()
-	return w.out.Write([]string{key, value})
+	return w.write([2]string{key, value})
 }
 
 func (w *csvWriter) field(name string, e Encoding, content []byte) (string, error) {
@@ -132,6 +148,9 @@ func (w *csvWriter) field(name string, e Encoding, content []byte) (string, erro
 	default:
 		w.text = e.Append(w.text[:0], content)
 	}
+	if w.o.CSVSafe {
+		return string(appendDisarmed(nil, w.text)), nil
+	}
 	return string(w.text), nil
 }
 
@@ -140,7 +159,7 @@ func (w *csvWriter) Flush() error {
 		return err
 	}
 	w.out.Flush()
-	return w.out.Error()
+	return errors.Join(w.out.Error(), w.safe.Flush())
 }
 
 // tsvWriter writes one entry a line, with a tab between key and value. Bytes
@@ -150,6 +169,7 @@ type tsvWriter struct {
 	o      WriteOptions
 	header bool
 	line   []byte
+	text   []byte
 }
 
 func newTSVWriter(w io.Writer, o WriteOptions) *tsvWriter {
@@ -180,9 +200,14 @@ func (w *tsvWriter) start() error {
 
 func (w *tsvWriter) field(line []byte, e Encoding, content []byte) []byte {
 	if e != UTF8 {
-		return e.Append(line, content)
+		w.text = e.Append(w.text[:0], content)
+	} else {
+		w.text = appendTSVText(w.text[:0], content, w.o.Terminal)
 	}
-	return appendTSVText(line, content, w.o.Terminal)
+	if w.o.CSVSafe {
+		return appendDisarmed(line, w.text)
+	}
+	return append(line, w.text...)
 }
 
 func (w *tsvWriter) Flush() error {
