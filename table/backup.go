@@ -145,7 +145,8 @@ func (f *frameWriter) write(kind byte, payload []byte) error {
 	return nil
 }
 
-// Restore makes a table at path of a backup stream. It refuses a path that exists
+// Restore makes a table at path of a backup stream. (Its method of the same name
+// replaces what a table holds.) It refuses a path that exists
 // (fs.ErrExist), and a stream that is not whole (ErrBadBackup): the table appears
 // under its name only when all of it is there, durable and closed.
 func Restore(r io.Reader, path string, opts *Options) error {
@@ -164,50 +165,57 @@ func Restore(r io.Reader, path string, opts *Options) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(t.load(r), t.Close())
+	err = errors.Join(t.loadNew(r), t.Close())
 	if err != nil {
 		return errors.Join(fmt.Errorf("restore %s: %w", path, err), os.Remove(temp))
 	}
 	return pmem.Publish(temp, path)
 }
 
-// load stores the entries of a backup stream.
-func (t *Table) load(r io.Reader) error {
+// loadNew stores all that a backup stream holds in a new table.
+func (t *Table) loadNew(r io.Reader) error {
+	meta, err := t.load(r)
+	if err != nil || len(meta) == 0 {
+		return err
+	}
+	b := NewBatch()
+	b.SetMetadata(meta)
+	return t.Apply(b)
+}
+
+// load stores the entries of a backup stream, and returns its metadata.
+func (t *Table) load(r io.Reader) (meta []byte, err error) {
 	defer runtime.KeepAlive(t)
 	f := frameReader{r: bufio.NewReaderSize(r, 64<<10)}
 	var magic [8]byte
-	_, err := io.ReadFull(f.r, magic[:])
+	_, err = io.ReadFull(f.r, magic[:])
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return err
+		return nil, err
 	}
 	if err != nil || magic != backupMagic {
-		return fmt.Errorf("%w: it does not begin as one", ErrBadBackup)
+		return nil, fmt.Errorf("%w: it does not begin as one", ErrBadBackup)
 	}
 	count := uint64(0)
 	for {
 		before := f.sum
 		kind, payload, err := f.read()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch kind {
 		case frameMetadata:
-			if len(payload) > 0 {
-				b := NewBatch()
-				b.SetMetadata(payload)
-				err = t.Apply(b)
-			}
+			meta = bytes.Clone(payload)
 		case frameEntries:
 			var n int
 			n, err = t.loadEntries(payload)
 			count += uint64(n)
 		case frameEnd:
-			return checkEnd(payload, count, before, f.r)
+			return meta, checkEnd(payload, count, before, f.r)
 		default:
 			err = fmt.Errorf("%w: a frame of unknown kind %q", ErrBadBackup, kind)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

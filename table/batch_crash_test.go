@@ -103,7 +103,14 @@ func everyCrashOf(t *testing.T, r *rand.Rand, w batchWorld, n int) crashtest.Fig
 	image = append(image, make([]byte, maxBytes-len(image))...)
 	after := before.clone()
 	b := randomBatch(r, &after, n)
+	return w.everyCrash(t, r, image, before, after, func(tab *table.Table) error { return tab.Apply(b) })
+}
 
+// everyCrash crashes everywhere in a change of the table in an image, of which not a
+// part may be there afterwards.
+func (w batchWorld) everyCrash(t *testing.T, r *rand.Rand, image []byte, before, after diskState,
+	change func(*table.Table) error) crashtest.Figures {
+	maxBytes := len(image)
 	workload := crashtest.WorkloadFunc(func(tr *crashtest.Tracer) ([]byte, error) {
 		h := pmem.NewHeap(tr.Image(), maxBytes)
 		tab, err := w.open(h, tr)
@@ -112,7 +119,7 @@ func everyCrashOf(t *testing.T, r *rand.Rand, w batchWorld, n int) crashtest.Fig
 		}
 		<-tab.Pool().Swept()
 		tr.Begin(0)
-		err = tab.Apply(b)
+		err = change(tab)
 		tr.Ack(0)
 		kill(tab)
 		return h.State(), err

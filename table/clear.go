@@ -36,7 +36,20 @@ func (t *Table) Clear() (err error) {
 		return err
 	}
 	defer s.leave()
-	old, epoch, err := t.swapRoots()
+	return t.replaceTree(&tree{stripes: make([]uint64, len(t.stripes)), counts: make([]int64, len(t.stripes))})
+}
+
+// tree is what comes in the place of all that a table holds.
+type tree struct {
+	stripes     []uint64 // their roots
+	counts      []int64
+	setMetadata bool
+	metadata    uint64 // the record, if setMetadata; 0 for none
+}
+
+// replaceTree is steps 1 to 6 of Clear, with next in the place of the empty tree.
+func (t *Table) replaceTree(next *tree) error {
+	old, epoch, err := t.swapRoots(next)
 	if err != nil {
 		return err
 	}
@@ -77,7 +90,7 @@ func (t *Table) soonFree() bool {
 }
 
 // swapRoots is steps 1 to 5 of Clear.
-func (t *Table) swapRoots() (old recovery.Roots, epoch uint64, err error) {
+func (t *Table) swapRoots(next *tree) (old recovery.Roots, epoch uint64, err error) {
 	t.intentMu.Lock()
 	defer t.intentMu.Unlock()
 	t.lockAll()
@@ -93,10 +106,14 @@ func (t *Table) swapRoots() (old recovery.Roots, epoch uint64, err error) {
 		to = r.Root[1]
 	}
 	old.Stripes = make([]uint64, len(t.stripes))
-	p.Store(to+layout.RootMetadata, p.Load(from+layout.RootMetadata))
+	metadata := p.Load(from + layout.RootMetadata)
+	if next.setMetadata {
+		old.Metadata, metadata = metadata, next.metadata
+	}
+	p.Store(to+layout.RootMetadata, metadata)
 	for i := range old.Stripes {
 		old.Stripes[i] = p.Load(t.rootAt(i))
-		p.Store(to+layout.RootStripes+uint64(i)*layout.WordBytes, 0)
+		p.Store(to+layout.RootStripes+uint64(i)*layout.WordBytes, next.stripes[i])
 	}
 	p.Persist(pmem.Range{Offset: to, Bytes: layout.RootStripes + len(t.stripes)*layout.WordBytes})
 
@@ -112,10 +129,14 @@ func (t *Table) swapRoots() (old recovery.Roots, epoch uint64, err error) {
 	epoch = t.epoch.Load()
 	for i := range t.stripes {
 		s := &t.stripes[i]
-		s.count, s.based, s.lastChange = 0, true, epoch
+		s.count, s.based, s.lastChange = next.counts[i], true, epoch
 		// What was linked since the last commit is no longer reached and may be
 		// reused: the next commit must not list it.
 		s.born, s.bornOver = s.born[:0], true
+	}
+	if old.Metadata != 0 {
+		// Its birth is not read; 0 errs to the safe side.
+		t.retire(&t.stripes[0], old.Metadata, 0, layout.UnitBytes)
 	}
 	return old, epoch, nil
 }

@@ -20,7 +20,7 @@ import (
 var opWeights = map[opKind]int{
 	opPut: 12, opDelete: 4, opPutIfAbsent: 3, opCompareAndSwap: 3, opCompareAndDelete: 2, opSwap: 3, opGetAndDelete: 2,
 	opUpdate: 3, opRead: 4, opView: 1, opIterate: 1, opClear: 1, opSync: 2, opCheck: 1, opReadOnly: 1,
-	opReopen: 1, opKill: 1, opReboot: 1, opMove: 1,
+	opReopen: 1, opKill: 1, opReboot: 1, opMove: 1, opRestore: 2,
 }
 
 func drawOps(maxOps int) *rapid.Generator[[]op] {

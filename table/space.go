@@ -40,6 +40,10 @@ const (
 // retire puts an unlinked block on the stripe's list. The stripe is locked, and
 // the unlinking is durable.
 func (t *Table) retire(s *stripe, block, birth uint64, sizeBytes int) {
+	if t.asideOf != nil { // nobody reads it
+		t.pool.Free(block)
+		return
+	}
 	t.forgetBorn(s, block)
 	s.retired = append(s.retired, retired{block, birth, t.epoch.Load(), t.version(s.index)})
 	s.retiredBytes += sizeBytes
@@ -302,6 +306,10 @@ func (t *Table) collectLocked(s *stripe) {
 // cleared trees, collects every stripe's list, and commits, so that blocks which
 // only the last committed root reached are free. No stripe lock is held.
 func (t *Table) makeRoom() {
+	if t.asideOf != nil {
+		t.asideOf.makeRoom()
+		return
+	}
 	<-t.pool.Swept()
 	for range 2 {
 		for i := range t.stripes {

@@ -58,6 +58,7 @@ type Table struct {
 	intents   uint64     // numbers them; guarded by intentMu
 	compactMu sync.Mutex // one Compact at a time; taken before everything else
 	condemned trees
+	asideOf   *Table // the table for which this one builds a tree that nothing reaches yet
 	background
 	snapshots snapshots
 	conflicts atomic.Uint64 // of a read-only table: a writer's are in the mapping

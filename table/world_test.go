@@ -34,12 +34,17 @@ type world struct {
 	sequence uint64
 	since    []change
 
+	// What Restore puts back: a backup, and what it holds.
+	backup []byte
+	saved  map[string]string
+
 	deaths, reboots, fulls, commitsUnasked int
 }
 
 // change is one change of the contents.
 type change struct {
 	clear      bool
+	restore    map[string]string // if not nil
 	key, value string
 	remove     bool
 }
@@ -48,6 +53,9 @@ func (c change) apply(m map[string]string) {
 	switch {
 	case c.clear:
 		clear(m)
+	case c.restore != nil:
+		clear(m)
+		maps.Copy(m, c.restore)
 	case c.remove:
 		delete(m, c.key)
 	default:
@@ -78,12 +86,13 @@ const (
 	opKill
 	opReboot
 	opMove
+	opRestore
 	opKinds
 )
 
 func (k opKind) String() string {
 	return [...]string{"Put", "Delete", "PutIfAbsent", "CompareAndSwap", "CompareAndDelete", "Swap", "GetAndDelete",
-		"Update", "Read", "View", "Iterate", "Clear", "Sync", "Check", "ReadOnly", "Reopen", "Kill", "Reboot", "Move"}[k]
+		"Update", "Read", "View", "Iterate", "Clear", "Sync", "Check", "ReadOnly", "Reopen", "Kill", "Reboot", "Move", "Restore"}[k]
 }
 
 // op is an operation with what it needs; numbers are taken modulo what there is.
@@ -140,6 +149,8 @@ func (w *world) do(o op) {
 		if w.acknowledged(w.tab.Clear()) {
 			w.note(change{clear: true})
 		}
+	case opRestore:
+		w.restore(o.how%2 == 0)
 	case opSync:
 		require.NoError(w.t, w.tab.Sync())
 		w.noteSync()
@@ -152,6 +163,19 @@ func (w *world) do(o op) {
 		w.end(o)
 	default:
 		w.write(o, k, []byte(old), exists)
+	}
+}
+
+// restore makes a backup for another time, or puts that of another time back.
+func (w *world) restore(save bool) {
+	if save || w.saved == nil {
+		var b bytes.Buffer
+		require.NoError(w.t, w.tab.Backup(&b))
+		w.backup, w.saved = b.Bytes(), maps.Clone(w.want)
+		return
+	}
+	if w.acknowledged(w.tab.Restore(bytes.NewReader(w.backup))) {
+		w.note(change{restore: w.saved})
 	}
 }
 
