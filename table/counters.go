@@ -31,7 +31,7 @@ type Counters struct {
 	Moved      uint64 // records that Compact moved
 
 	Batches      uint64
-	Clears       uint64
+	Clears       uint64 // and Restores, whose entries are not counted one by one
 	Splits       uint64
 	Merges       uint64
 	Copies       uint64 // segments copied on write
@@ -97,6 +97,14 @@ func (l Latencies) Since(before Latencies) Latencies {
 // lessOrZero is a-b, or 0 where counters that are read one by one went backwards.
 func lessOrZero(a, b uint64) uint64 { return a - min(a, b) }
 
+// countStripe counts something of a stripe, which is locked. What is built aside
+// holds no stripe's lock, and is not counted.
+func (t *Table) countStripe(s *stripe, c layout.CounterStripe) {
+	if t.asideOf == nil {
+		t.pool.CountStripe(s.index, c, 1)
+	}
+}
+
 // countChange counts a change of an entry. The stripe is locked.
 func (t *Table) countChange(s *stripe, m *mutation, added bool) {
 	c := layout.CounterPutOver
@@ -112,7 +120,7 @@ func (t *Table) countChange(s *stripe, m *mutation, added bool) {
 	case added:
 		c = layout.CounterPutNew
 	}
-	t.pool.CountStripe(s.index, c, 1)
+	t.countStripe(s, c)
 }
 
 // countUnchanged counts a mutation whose condition did not hold, or that only looked.
@@ -129,7 +137,7 @@ func (t *Table) countUnchanged(s *stripe, m *mutation) {
 			c = layout.CounterSwapFailed
 		}
 	}
-	t.pool.CountStripe(s.index, c, 1)
+	t.countStripe(s, c)
 }
 
 // countBatch counts a batch, unless it changed nothing.

@@ -71,6 +71,7 @@ func TestCountersByKind(t *testing.T) {
 	check("update", update(table.Store), func(c *table.Counters) { c.Swapped++ })
 	check("update that keeps", update(table.Keep), func(c *table.Counters) { c.Unchanged++ })
 	check("update that removes", update(table.Remove), func(c *table.Counters) { c.Swapped++ })
+	check("restore", func() { ok(tab.Restore(bytes.NewReader(backup(t, tab)))) }, func(c *table.Counters) { c.Clears++ })
 	check("batch", func() {
 		b := table.NewBatch()
 		b.Put(k(5), v)

@@ -132,6 +132,6 @@ func (t *Table) merge(s *stripe, k *kit, left, right *place, words []uint64, dep
 	t.retire(s, left.near[0], leftBirth, t.geometry.SegmentBytes)
 	t.retire(s, right.near[0], rightBirth, t.geometry.SegmentBytes)
 	t.noteBorn(s, segment, t.geometry.SegmentBytes)
-	t.pool.CountStripe(s.index, layout.CounterMerges, 1)
+	t.countStripe(s, layout.CounterMerges)
 	return true, need{}, nil
 }

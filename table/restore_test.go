@@ -244,7 +244,7 @@ func TestRestoreCrashes(t *testing.T) {
 				before := diskState{entries: map[string]string{}}
 				require.NoError(t, tab.Apply(randomBatch(r, &before, 10)))
 				require.NoError(t, tab.Close())
-				image := h.Image()
+				image := h.State()
 				image = append(image, make([]byte, maxBytes-len(image))...)
 				stream, after := otherBackup(t, 1+r.IntN(rounds(40, 12)), meta)
 				figures.Add(w.everyCrash(t, r, image, before, after, func(tab *table.Table) error {

@@ -70,7 +70,7 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 		t.retire(s, old, t.birthOf(old), t.geometry.SegmentBytes)
 	}
 	s.bornOver = true // the halves are not listed: the next commit takes two syncs
-	t.pool.CountStripe(s.index, layout.CounterSplits, 1)
+	t.countStripe(s, layout.CounterSplits)
 	return need{}, nil
 }
 

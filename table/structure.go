@@ -172,7 +172,7 @@ func (t *Table) copySegment(s *stripe, k *kit, at *place, i int) (need, error) {
 		t.link(s, at.seg(i-1), segment)
 	}
 	t.noteBorn(s, segment, t.geometry.SegmentBytes)
-	t.pool.CountStripe(s.index, layout.CounterCopies, 1)
+	t.countStripe(s, layout.CounterCopies)
 	t.retire(s, old, birth, t.geometry.SegmentBytes)
 	return need{}, nil
 }
@@ -236,6 +236,6 @@ func (t *Table) chain(s *stripe, k *kit, at *place) need {
 	// own overflow bits, in setOverflow.
 	t.link(s, at.seg(at.segments-1), segment)
 	t.noteBorn(s, segment, t.geometry.SegmentBytes)
-	t.pool.CountStripe(s.index, layout.CounterChains, 1)
+	t.countStripe(s, layout.CounterChains)
 	return need{}
 }
