@@ -1,7 +1,9 @@
 package pmem
 
 import (
+	"context"
 	"errors"
+	"runtime/trace"
 
 	"pmemtable/internal/layout"
 )
@@ -64,6 +66,7 @@ func (a *allocator) grow(before, want, atLeast int) error {
 	if have > before {
 		return nil
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.grow").End()
 	err := errMaxSize
 	for _, n := range []int{want, atLeast} {
 		n = a.withDescriptors(have, n)

@@ -1,7 +1,9 @@
 package pmem
 
 import (
+	"context"
 	"fmt"
+	"runtime/trace"
 
 	"pmemtable/internal/layout"
 )
@@ -84,6 +86,7 @@ func (p *Pool) Sync() error {
 	if !p.syncs {
 		return nil
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.sync").End()
 	if p.hook != nil {
 		return p.hook.Sync(p.backend.sync)
 	}

@@ -62,6 +62,7 @@ func (b *Batch) Reset() {
 // batchRun is one Apply under way.
 type batchRun struct {
 	table     *Table
+	watch     *watch // nil unless slow calls are reported
 	ops       []mutation
 	stripes   []int // ascending, each once
 	kits      map[int]*kit
@@ -106,7 +107,8 @@ func (t *Table) Apply(b *Batch) (err error) {
 	if n := len(b.ops) + 1; n > t.geometry.MaxIntentStores() {
 		return fmt.Errorf("%w: a batch of %d changes, the limit is %d", ErrTooLarge, len(b.ops), t.geometry.MaxIntentStores()-1)
 	}
-	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: b.hasMeta}
+	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: b.hasMeta, watch: t.slow.begin(filling)}
+	defer r.watched(&err)
 	defer r.unpack()
 	if err := r.fill(b); err != nil {
 		return err
@@ -119,6 +121,7 @@ func (t *Table) Apply(b *Batch) (err error) {
 		return err
 	}
 	t.countBatch(changed)
+	r.watch.enters(committing)
 	return t.acknowledge(epoch, changed)
 }
 
@@ -126,7 +129,7 @@ func (t *Table) Apply(b *Batch) (err error) {
 func (r *batchRun) fill(b *Batch) error {
 	t := r.table
 	for _, op := range b.ops {
-		m := mutation{kind: store, key: op.key, value: op.value, batched: true}
+		m := mutation{kind: store, key: op.key, value: op.value, batched: true, watch: r.watch}
 		if op.remove {
 			m.kind = remove
 		}
@@ -162,6 +165,7 @@ func (r *batchRun) fill(b *Batch) error {
 // run is steps 2 to 6.
 func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 	t := r.table
+	r.watch.enters(locking)
 	t.intentMu.Lock()
 	defer t.intentMu.Unlock()
 	for {
@@ -170,6 +174,7 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 			break
 		}
 		if err == nil {
+			r.watch.enters(allocating)
 			err = t.stock(r.kit(stripe), missing, stripe, missing.urgency())
 		}
 		if err != nil {
@@ -211,9 +216,11 @@ func (r *batchRun) planLocked() (stripe int, missing need, err error) {
 }
 
 func (r *batchRun) lock() {
+	r.watch.enters(locking)
 	for _, i := range r.stripes {
 		r.table.stripes[i].mu.Lock()
 	}
+	r.watch.enters(changing)
 }
 
 func (r *batchRun) unlock() {

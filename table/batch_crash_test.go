@@ -107,7 +107,7 @@ func everyCrashOf(t *testing.T, r *rand.Rand, w batchWorld, n int) crashtest.Fig
 }
 
 // everyCrash crashes everywhere in a change of the table in an image, of which not a
-// part may be there afterwards.
+// part may be there afterwards. The image is a Heap's State.
 func (w batchWorld) everyCrash(t *testing.T, r *rand.Rand, image []byte, before, after diskState,
 	change func(*table.Table) error) crashtest.Figures {
 	maxBytes := len(image)

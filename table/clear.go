@@ -36,7 +36,7 @@ func (t *Table) Clear() (err error) {
 		return err
 	}
 	defer s.leave()
-	return t.replaceTree(&tree{stripes: make([]uint64, len(t.stripes)), counts: make([]int64, len(t.stripes))})
+	return t.replaceTree(&tree{call: "clear", stripes: make([]uint64, len(t.stripes)), counts: make([]int64, len(t.stripes))})
 }
 
 // tree is what comes in the place of all that a table holds.
@@ -45,10 +45,14 @@ type tree struct {
 	counts      []int64
 	setMetadata bool
 	metadata    uint64 // the record, if setMetadata; 0 for none
+	call        string // whose it is
+	watch       *watch // nil unless slow calls are reported
 }
 
 // replaceTree is steps 1 to 6 of Clear, with next in the place of the empty tree.
-func (t *Table) replaceTree(next *tree) error {
+func (t *Table) replaceTree(next *tree) (err error) {
+	next.watch = t.slow.begin(locking)
+	defer func() { t.slow.end(next.watch, t.pool.Path(), slowCall{operation: next.call}, err) }()
 	old, epoch, err := t.swapRoots(next)
 	if err != nil {
 		return err
@@ -56,6 +60,7 @@ func (t *Table) replaceTree(next *tree) error {
 	t.condemned.begin(epoch, func() {
 		_ = t.guarded(func() error { t.freeTree(old, epoch); return nil })
 	})
+	next.watch.enters(committing)
 	return t.acknowledge(epoch, true)
 }
 
@@ -95,6 +100,7 @@ func (t *Table) swapRoots(next *tree) (old recovery.Roots, epoch uint64, err err
 	defer t.intentMu.Unlock()
 	t.lockAll()
 	defer t.unlockAll()
+	next.watch.enters(changing)
 	if err := t.poison(); err != nil { // readers have gone back to the last commit
 		return old, 0, err
 	}

@@ -1,8 +1,10 @@
 package table
 
 import (
+	"context"
 	"fmt"
 	"runtime/debug"
+	"runtime/trace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +79,7 @@ func (t *Table) cut(commits bool) frozen {
 		roots:  recovery.Roots{Stripes: make([]uint64, len(t.stripes))},
 		counts: make([]uint64, len(t.stripes)),
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.cut").End()
 	began, tried := t.lockForCut()
 	t.freeze(&f, commits)
 	t.commits.noteCut(max(tried, time.Since(began)))
@@ -173,6 +176,7 @@ func (t *Table) checkpoint() (err error) {
 	if err := t.poison(); err != nil {
 		return err
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.checkpoint").End()
 	began := now()
 	f := t.cut(true)
 	defer c.oldestCut.Store(0)

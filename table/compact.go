@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"runtime/trace"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -38,6 +39,7 @@ func (t *Table) CompactWith(ctx context.Context, opts CompactOptions) (err error
 	defer s.leave()
 	t.compactMu.Lock()
 	defer t.compactMu.Unlock()
+	defer trace.StartRegion(context.Background(), "pmemtable.compact").End()
 	<-t.pool.Swept()
 	if err := t.opened.markErr.Load(); err != nil {
 		return *err

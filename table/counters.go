@@ -149,7 +149,9 @@ func (t *Table) countBatch(changed bool) {
 
 // checkpointed takes notice of a checkpoint that ended well.
 func (t *Table) checkpointed(began int64) {
-	t.pool.CountLatency(layout.CounterCheckpoints, time.Duration(now()-began))
+	took := time.Duration(now() - began)
+	t.pool.CountLatency(layout.CounterCheckpoints, took)
+	t.reportCheckpoint(took)
 }
 
 // countConflict counts a read that has to be repeated, which may write what others

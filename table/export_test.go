@@ -47,3 +47,6 @@ func (t *Table) Depth(stripe int) uint {
 	_, depth, _ := layout.DecodeStripeRoot(t.pool.Load(t.rootAt(stripe)))
 	return depth
 }
+
+// SetSlowClock replaces the clock of slow calls, in nanoseconds.
+func (t *Table) SetSlowClock(clock func() int64) { t.slow.clock = clock }

@@ -71,13 +71,15 @@ func (t *Table) PutMany(keys, values [][]byte) (err error) {
 	defer s.leave()
 	g := putGroups.Get().(*putGroup)
 	defer g.release()
-	g.table = t
+	g.table, g.watch = t, t.slow.begin(filling)
+	defer g.watched(len(keys), &err)
 	for first := 0; first < len(keys); first += manyGroup {
 		end := min(first+manyGroup, len(keys))
 		if err := g.put(keys[first:end], values[first:end]); err != nil {
 			return err
 		}
 	}
+	g.watch.enters(committing)
 	return t.acknowledge(g.epoch, true)
 }
 
@@ -92,6 +94,8 @@ type putGroup struct {
 	ranges  []pmem.Range
 	slots   []uint64 // that were stored
 	epoch   uint64
+	watch   *watch
+	did     structural
 }
 
 // putGroups keeps the memory of groups for the next calls.
@@ -100,7 +104,7 @@ var putGroups = sync.Pool{New: func() any { return new(putGroup) }}
 // release gives the group's memory back. It keeps nothing of the caller's.
 func (g *putGroup) release() {
 	clear(g.ops[:cap(g.ops)])
-	g.table, g.epoch = nil, 0
+	g.table, g.epoch, g.watch, g.did = nil, 0, nil, structural{}
 	putGroups.Put(g)
 }
 
@@ -125,6 +129,7 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 		m := &g.ops[i]
 		err = t.attemptFilled(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m)
 		g.epoch = max(g.epoch, m.epoch)
+		g.did.add(m.kit.did)
 	}
 	return err
 }
@@ -134,7 +139,7 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 func (g *putGroup) fill(keys, values [][]byte) error {
 	t := g.table
 	for i, key := range keys {
-		g.ops = append(g.ops, mutation{kind: store, key: key, value: values[i]})
+		g.ops = append(g.ops, mutation{kind: store, key: key, value: values[i], watch: g.watch})
 		m := &g.ops[i]
 		if err := checkSizes(m); err != nil {
 			return err
@@ -164,9 +169,11 @@ func (g *putGroup) fill(keys, values [][]byte) error {
 // publishLocked is publish under the locks of the group's stripes.
 func (g *putGroup) publishLocked() error {
 	t := g.table
+	g.watch.enters(locking)
 	for _, i := range g.stripes {
 		t.stripes[i].mu.Lock()
 	}
+	g.watch.enters(changing)
 	defer func() { // by defer, for a fault
 		for _, i := range g.stripes {
 			t.stripes[i].mu.Unlock()

@@ -1,6 +1,9 @@
 package table
 
 import (
+	"context"
+	"runtime/trace"
+
 	"pmemtable/internal/layout"
 )
 
@@ -101,6 +104,7 @@ func (t *Table) usedSlots(segment uint64) int {
 // merge builds the merged segment and commits it with its directory, whose words
 // are given but for the merged segment's own.
 func (t *Table) merge(s *stripe, k *kit, left, right *place, words []uint64, depth uint) (bool, need, error) {
+	defer trace.StartRegion(context.Background(), "pmemtable.merge").End()
 	h := left.header
 	shift := h.TagShift
 	if shift != right.header.TagShift || shift > h.Depth-1 {

@@ -43,6 +43,7 @@ type mutation struct {
 	hash   uint64
 	record uint64 // the filled block, 0 for none or when it is linked
 	kit    kit
+	watch  *watch // nil unless slow calls are reported
 
 	// Results.
 	existed bool
@@ -75,8 +76,8 @@ func (m *mutation) urgency(n need) pmem.Urgency {
 	return n.urgency()
 }
 
-// mutate carries a mutation out.
-func (t *Table) mutate(m *mutation) (err error) {
+// carryOut is mutate without its watch.
+func (t *Table) carryOut(m *mutation) (err error) {
 	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	if err := checkSizes(m); err != nil {
 		return err
@@ -90,6 +91,7 @@ func (t *Table) mutate(m *mutation) (err error) {
 	if err := t.attempt(s, m); err != nil {
 		return err
 	}
+	m.watch.enters(committing)
 	return t.acknowledge(m.epoch, m.changed)
 }
 
@@ -123,6 +125,7 @@ func (t *Table) attemptFilled(s *stripe, m *mutation) error {
 	for {
 		missing, err := t.applyLocked(s, m)
 		if err == nil && !missing.nothing() {
+			m.watch.enters(allocating)
 			if err = t.stock(&m.kit, missing, s.index, m.urgency(missing)); err == nil {
 				continue
 			}
@@ -138,8 +141,10 @@ func (t *Table) attemptFilled(s *stripe, m *mutation) error {
 
 // applyLocked is apply under the stripe's lock.
 func (t *Table) applyLocked(s *stripe, m *mutation) (need, error) {
+	m.watch.enters(locking)
 	s.mu.Lock()
 	defer s.mu.Unlock() // by defer, for a fault
+	m.watch.enters(changing)
 	missing, err := t.apply(s, m)
 	t.collectDue(s)
 	return missing, err
@@ -159,7 +164,9 @@ func (t *Table) fill(s *stripe, m *mutation) error {
 
 // takeRecord takes the block that the record will be filled into.
 func (t *Table) takeRecord(s *stripe, m *mutation) (err error) {
+	m.watch.enters(allocating)
 	m.record, err = t.alloc(layout.RecordBytes(len(m.key), len(m.value)), s.index, pmem.Usual)
+	m.watch.enters(filling)
 	return err
 }
 

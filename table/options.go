@@ -43,9 +43,15 @@ type Options struct {
 	MustExist, MustCreate bool
 	// FileMode of a file that is created. 0: 0600.
 	FileMode os.FileMode
-	// Logger receives what an operator may want to know: how an unclean open went,
-	// damage, failed syncs. Nil: nothing is logged.
+	// Logger receives what an operator may want to know: which root an open chose
+	// and why, how long marking took, damage, failed syncs, slow operations. Nil:
+	// nothing is logged.
 	Logger *slog.Logger
+	// SlowOperation has Logger receive a warning for every call that changes the
+	// table, and every checkpoint, that takes at least as long: with what it waited
+	// for, and without keys and values; at most ten a second. Each call then
+	// looks at the clock a few times. 0: none.
+	SlowOperation time.Duration
 }
 
 // poolOptions are the options of the pool below.

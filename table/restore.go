@@ -100,7 +100,7 @@ func (t *Table) discardRoots() { t.pool.Free(t.roots.Load()) }
 // loadTree is step 1. After an error it has given back all that it took.
 func (t *Table) loadTree(r io.Reader) (*tree, error) {
 	meta, err := t.load(r)
-	next := &tree{setMetadata: true}
+	next := &tree{call: "restore", setMetadata: true}
 	if err == nil && len(meta) > 0 {
 		m := mutation{value: meta}
 		if err = checkSizes(&m); err == nil {

@@ -203,6 +203,8 @@ type kit struct {
 	segments  []uint64
 	directory uint64
 	depth     uint // of the directory that fits the block
+
+	did structural // what it was used for
 }
 
 // need is what a structural change found missing in its kit.

@@ -1,6 +1,9 @@
 package table
 
 import (
+	"context"
+	"runtime/trace"
+
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
 	"pmemtable/recovery"
@@ -37,6 +40,7 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 	if !k.has(n) {
 		return n, nil
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.split").End()
 	h := at.header
 	shift := h.TagShift
 	if h.Depth+1-shift > retagAfter {
@@ -71,6 +75,7 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 	}
 	s.bornOver = true // the halves are not listed: the next commit takes two syncs
 	t.countStripe(s, layout.CounterSplits)
+	k.did.splits++
 	return need{}, nil
 }
 

@@ -1,8 +1,10 @@
 package table
 
 import (
+	"context"
 	"encoding/binary"
 	"math/bits"
+	"runtime/trace"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -155,6 +157,7 @@ func (t *Table) copySegment(s *stripe, k *kit, at *place, i int) (need, error) {
 	if !k.has(n) {
 		return n, nil
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.copy").End()
 	old, segment := at.seg(i), k.takeSegment()
 	birth := t.birthOf(old)
 	h := at.header
@@ -173,6 +176,7 @@ func (t *Table) copySegment(s *stripe, k *kit, at *place, i int) (need, error) {
 	}
 	t.noteBorn(s, segment, t.geometry.SegmentBytes)
 	t.countStripe(s, layout.CounterCopies)
+	k.did.copies++
 	t.retire(s, old, birth, t.geometry.SegmentBytes)
 	return need{}, nil
 }
@@ -237,5 +241,6 @@ func (t *Table) chain(s *stripe, k *kit, at *place) need {
 	t.link(s, at.seg(at.segments-1), segment)
 	t.noteBorn(s, segment, t.geometry.SegmentBytes)
 	t.countStripe(s, layout.CounterChains)
+	k.did.chains++
 	return need{}
 }

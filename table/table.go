@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"runtime/trace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type Table struct {
 	versions   uint64
 	trust      bool
 	durability Durability
+	slow       *slowLog // nil: slow calls are not reported
 
 	// roots is the offset of the array of stripe roots that readers begin at: the
 	// working root's, or after a failed sync the last good slot's. It changes
@@ -110,7 +112,7 @@ func Open(path string, opts *Options) (*Table, error) {
 // OpenPool opens the table in a pool that the caller has opened, for pools on a
 // test medium or of a geometry of its own. The table owns the pool from then on,
 // and closes it, also when OpenPool fails. Of opts it heeds what the pool has not
-// settled: Durability and TrustMedia.
+// settled: Durability, TrustMedia and SlowOperation.
 func OpenPool(p *pmem.Pool, opts *Options) (*Table, error) {
 	var o Options
 	if opts != nil {
@@ -130,6 +132,7 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 		versions:   p.Regions().Versions,
 		trust:      o.TrustMedia,
 		durability: o.Durability,
+		slow:       newSlowLog(o.SlowOperation, p.Logger()),
 		stripes:    make([]stripe, p.Geometry().Stripes),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -142,11 +145,13 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 	if p.ReadOnly() {
 		begin = t.beginView
 	}
+	defer trace.StartRegion(context.Background(), "pmemtable.open").End()
 	if err := p.Guard(begin); err != nil {
 		t.cancel()
 		return nil, errors.Join(err, p.Close())
 	}
 	t.opened.openDuration = time.Since(began)
+	t.reportOpened()
 	return t, nil
 }
 
@@ -195,9 +200,6 @@ func (t *Table) begin() error {
 		t.base(s.Counts)
 		close(t.counted)
 	}
-	if !s.Decision.Clean {
-		t.pool.Logger().Info("opened after an unclean end", "path", t.pool.Path(), "root", s.Decision.Why)
-	}
 	t.work.Go(func() { t.mark(s) })
 	if t.durability.kind == interval && t.pool.Media() == pmem.PageCache {
 		t.work.Go(t.commitInIntervals)
@@ -216,6 +218,7 @@ func (t *Table) useRootArea(area uint64) {
 // mark finds the free space of the file as it was at open. Damage leaves it out
 // of use: what lies there can still be salvaged.
 func (t *Table) mark(s *recovery.Start) {
+	defer trace.StartRegion(context.Background(), "pmemtable.mark").End()
 	began := time.Now()
 	var m *recovery.Marked
 	err := t.pool.Guard(func() (err error) {
@@ -260,14 +263,10 @@ func (t *Table) marked(s *recovery.Start, m *recovery.Marked, err error, began t
 		if s.Counts == nil {
 			close(t.counted)
 		}
-		if t.ctx.Err() == nil {
-			t.pool.Logger().Error("damage found: the file's free space stays out of use", "path", t.pool.Path(), "err", err)
-		}
 	}
-	t.opened.markDuration.Store(int64(max(time.Since(began), 1)))
-	if err == nil && !s.Decision.Clean {
-		t.pool.Logger().Info("free space found", "path", t.pool.Path(), "entries", m.Entries, "took", time.Since(began))
-	}
+	took := max(time.Since(began), 1)
+	t.reportMarked(m, err, took)
+	t.opened.markDuration.Store(int64(took))
 }
 
 // base adds the entries that the table held at open to the counts since.
@@ -334,7 +333,10 @@ func (t *Table) Sync() (err error) {
 		return err
 	}
 	defer s.leave()
-	return t.waitCommitted(t.lastChange())
+	w := t.slow.begin(committing)
+	err = t.waitCommitted(t.lastChange())
+	t.slow.end(w, t.pool.Path(), slowCall{operation: "sync"}, err)
+	return err
 }
 
 // lastChange is the epoch of the last change of any stripe.
