@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"pmemtable/cmd/pmemctl/internal/inspect"
+	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/internal/layout"
 )
 
@@ -58,7 +59,7 @@ func withInspected(path string, fn func(f *inspect.File) error) error {
 
 func (c *call) printLookup(key []byte, l *inspect.Lookup) error {
 	d := explainDocument{schemaVersion, c.args[0], newKeyDocument(key, c.keyFormat), l}
-	err := c.answer(d, func(out *output) { printWay(out, key, l) })
+	err := c.answer(d, func(out *output) { printWay(out, previewAs(c.keyFormat, key), l) })
 	switch {
 	case err != nil:
 		return err
@@ -70,8 +71,8 @@ func (c *call) printLookup(key []byte, l *inspect.Lookup) error {
 	return nil
 }
 
-func printWay(out *output, key []byte, l *inspect.Lookup) {
-	out.quotedLine("key", "%s", preview(key))
+func printWay(out *output, key string, l *inspect.Lookup) {
+	out.quotedLine("key", "%s", key)
 	out.line("hash", "%v (xxh3 with the table's seed %v)", l.Hash, l.Seed)
 	out.line("stripe", "%d of %d: the top %d bits; version %d", l.Stripe, l.Stripes, l.StripeBits, l.Version)
 	out.line("root", "%s", l.Root)
@@ -165,4 +166,12 @@ func preview(b []byte) string {
 		return fmt.Sprintf("%q", b)
 	}
 	return fmt.Sprintf("%q… (%s bytes)", b[:previewBytes], countText(len(b)))
+}
+
+// previewAs shows a key as the user wrote it.
+func previewAs(e records.Encoding, key []byte) string {
+	if e == records.UTF8 {
+		return preview(key)
+	}
+	return fmt.Sprintf("%s, which is %s", preview(e.Append(nil, key)), preview(key))
 }

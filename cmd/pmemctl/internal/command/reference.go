@@ -48,7 +48,7 @@ answers only; the exit code is the same as without --json:
     {"schema_version":1,"error":{"exit_code":1,"kind":"condition","command":"get","file":"debs.pmt","message":"key \"x\": not found"}}
 
 kind is condition, usage, corruption, locked, io, version, repairable or interrupted, for
-the exit codes 1 to 7 and 130 (Ctrl-C). A command that says with its exit code what its
+the exit codes 1 to 7 and 130. A command that says with its exit code what its
 answer says already, such as diff, adds no error.
 
 `

@@ -112,7 +112,8 @@ const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 
 const exitCodes = `
 Exit codes: 0 ok, 1 key not found or condition not met, 2 usage, 3 corruption,
-4 locked, 5 I/O, 6 unsupported version, 7 damaged but every entry intact.
+4 locked, 5 I/O, 6 unsupported version, 7 damaged but every entry intact,
+130 interrupted.
 `
 
 // version is what the go command knows about the build.

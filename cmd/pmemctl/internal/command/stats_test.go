@@ -26,7 +26,7 @@ func golden(t *testing.T, name, have string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
 	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, []byte(have), 0o644))
 	}
 	want, err := os.ReadFile(path)
