@@ -14,7 +14,7 @@ test: ## all tests
 	go test ./...
 
 race: ## the short tests under the race detector, on a pool it can see
-	go test -race -short -timeout 30m ./...
+	RAPID_CHECKS=15 go test -race -short -timeout 30m ./...
 
 purego: ## the short tests without assembly
 	go test -tags purego -short -timeout 20m ./...
@@ -22,7 +22,7 @@ purego: ## the short tests without assembly
 cross: ## build and vet for every platform (PLATFORMS="os/arch ...")
 	.ci/cross
 
-arm64: ## the short tests on emulated arm64, with and without DC CVAP (PKGS=...)
+arm64: ## the short tests on emulated arm64; without DC CVAP, those of stores (PKGS=...)
 	.ci/arm64
 
 fuzz: ## every fuzz target for FUZZTIME (10s) (PKGS=...)

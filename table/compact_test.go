@@ -19,9 +19,9 @@ func TestCompactGivesSpaceBack(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.pmt")
 			tab, err := table.Open(path, &table.Options{Media: media, Durability: table.OnSync, Stripes: 4})
 			require.NoError(t, err)
-			n, bound := 60_000, 0.25 // a tenth of the entries is left, and what is there in any case
-			if testing.Short() {
-				n, bound = 20_000, 0.75
+			n, bound := alone(60_000, 20_000, 10_000), 0.25 // a tenth of the entries is left, and what is there in any case
+			if n < 60_000 {
+				bound = 0.75
 			}
 			for i := range n {
 				require.NoError(t, tab.Put(key(i), value(i, 100)))

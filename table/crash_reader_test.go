@@ -127,7 +127,7 @@ func crashReaderTrace(t *testing.T, s crashSetup, value []byte, scan bool) mutan
 	}
 	p := crashProgram{setup: s, start: crashAfter(start), ops: []crashOp{o}}
 	oracle := crashReaderOracle{newCrashOracle(p, k.extra[:30], &crashBench{}), crashAfter(start).after(o)}
-	suite := crashtest.Suite{Model: s.model, Oracle: oracle}
+	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashTinyOr(crashtest.Bound{})}
 	return mutantTrace{name: s.name + "/reader", trace: trace, suite: suite}
 }
 

@@ -273,7 +273,7 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 	}
 	trace := tracer.Trace()
 	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: p.setup.reboots, found: map[uint64]uint64{}})
-	oracle.useEvery = 4
+	oracle.openEvery, oracle.useEvery = crashOpenEvery(), 4
 	oracle.known = append(oracle.known, k.b)
 	last := len(p.ops) - 1
 	from, to := trace.Find(0, crashtest.Begin, last), trace.Find(0, crashtest.Ack, last)

@@ -30,9 +30,9 @@ var (
 // crashSmall is the size for slow places: -short, and the race detector.
 func crashSmall() bool { return !crashLong && !crashFull && (testing.Short() || race.Enabled) }
 
-// crashTiny is the size for the race detector, which makes all of this 20 times
-// slower, and sees the same code in few programs as in many.
-func crashTiny() bool { return race.Enabled && crashSmall() }
+// crashTiny is the size for the race detector and for emulated processors: nearly all
+// of this is done by one goroutine, over and over.
+func crashTiny() bool { return slow() && crashSmall() }
 
 // crashSites: PMEMTABLE_CRASH_SITES=1 has failures name the functions whose stores
 // were lost, which takes time to find out for every store.
@@ -43,10 +43,29 @@ func crashBound(ops int) crashtest.Bound {
 	switch {
 	case crashLong && ops < 4:
 		return crashtest.Bound{Images: 20000, Pairs: 5000, Samples: 500}
+	case crashTiny():
+		return crashtest.Bound{Images: 6, Pairs: -1, Samples: 3}
 	case crashSmall():
 		return crashtest.Bound{Images: 16, Pairs: 8, Samples: 8}
 	}
 	return crashtest.Bound{Images: 128, Pairs: 50, Samples: 20}
+}
+
+// crashOpenEvery: which of the images of a crash is opened is nothing that the race
+// detector or an emulator could tell apart.
+func crashOpenEvery() uint64 {
+	if crashTiny() {
+		return 8
+	}
+	return 1
+}
+
+// crashTinyOr is a bound for other places than those of crashTiny.
+func crashTinyOr(b crashtest.Bound) crashtest.Bound {
+	if crashTiny() {
+		return crashBound(1)
+	}
+	return b
 }
 
 // total sums the figures of all tests of the suite.
@@ -223,6 +242,7 @@ func runCrashProgram(s crashSetup, image []byte, start crashContent, ops []crash
 	k := theCrashWorld()
 	oracle := newCrashOracle(p, k.extra[:30], bench)
 	oracle.known = [][]byte{k.a, k.b} // whatever the program, for bench.found
+	oracle.openEvery = crashOpenEvery()
 	suite := crashtest.Suite{Image: image, Oracle: oracle, Model: s.model, Bound: crashBound(len(ops))}
 	tracer := crashtest.NewTracer(image)
 	tracer.Sites = crashSites

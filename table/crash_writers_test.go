@@ -78,7 +78,8 @@ func crashWritersTrace(t *testing.T, s crashSetup) mutantTrace {
 	require.NoError(t, err)
 	p := crashProgram{setup: s, start: w.start, ops: []crashOp{w.second, w.first}}
 	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: s.reboots})
-	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashtest.Bound{Images: 64, Pairs: 40, Samples: 20}}
+	oracle.openEvery = crashOpenEvery()
+	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashTinyOr(crashtest.Bound{Images: 64, Pairs: 40, Samples: 20})}
 	return mutantTrace{name: s.name + "/two writers", trace: trace.From(trace.Find(0, crashtest.Begin, 1)), suite: suite}
 }
 

@@ -13,3 +13,9 @@ func (t *Table) StripeOf(key []byte) int { return int(layout.StripeOf(t.hash(key
 
 // LongestCut is that of Stats, without a lock.
 func (t *Table) LongestCut() int64 { return t.commits.longestCut.Load() }
+
+// HoldEpochs keeps protectors from coming and going.
+func (t *Table) HoldEpochs() (release func()) {
+	t.epochs.mu.Lock()
+	return t.epochs.mu.Unlock
+}

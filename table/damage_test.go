@@ -98,11 +98,9 @@ func TestEveryBitOfTheFixedParts(t *testing.T) {
 			regions.Superblock[0], regions.Superblock[1]} {
 			spans = append(spans, [2]int{int(at), int(at) + 96})
 		}
-		step := 7 // PMEMTABLE_CRASH=long does every bit
-		if os.Getenv("PMEMTABLE_CRASH") == "long" {
+		step := alone(7, 97, 487)
+		if os.Getenv("PMEMTABLE_CRASH") == "long" { // every bit
 			step = 1
-		} else if testing.Short() {
-			step = 97
 		}
 		n := 0
 		for _, s := range spans {
@@ -122,10 +120,7 @@ func TestEveryBitOfTheFixedParts(t *testing.T) {
 func TestEveryLength(t *testing.T) {
 	t.Parallel()
 	image, want := damageImage(t, pmem.PageCache, true)
-	step := 512
-	if testing.Short() {
-		step = 4096
-	}
+	step := alone(512, 4096, 4*4096)
 	for n := 0; n < len(image); n += step {
 		for _, length := range []int{n - 1, n, n + 1} {
 			if length > 0 {
@@ -143,14 +138,10 @@ func TestRandomDamage(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	rounds := 200
-	if testing.Short() {
-		rounds = 40
-	}
 	for _, media := range []pmem.Media{pmem.PageCache, pmem.Tmpfs} {
 		for _, closed := range []bool{true, false} {
 			image, want := damageImage(t, media, closed)
-			for range rounds {
+			for range alone(200, 40, 8) {
 				broken := bytes.Clone(image)
 				for range 1 + r.IntN(4) {
 					at := r.IntN(len(broken))

@@ -309,7 +309,9 @@ func (d *disk) cut(r *rand.Rand) []byte {
 // arm sets a trap, somewhere in the stores that come.
 func (d *disk) arm(r *rand.Rand, kill bool) *trap {
 	regions := d.geometry.Regions()
-	t := &trap{to: ^uint64(0), more: r.IntN(60), kill: kill, rng: r}
+	// A commit in the background may go into it: r is the caller's alone.
+	own := rand.New(rand.NewPCG(r.Uint64(), 0))
+	t := &trap{to: ^uint64(0), more: r.IntN(60), kill: kill, rng: own}
 	if n := r.IntN(5); n < 4 { // a part that is seldom stored to
 		t.more = r.IntN(2) * r.IntN(10)
 		switch n {

@@ -135,7 +135,8 @@ func TestFailedSync(t *testing.T) {
 			t.Run(durability.String()+"/"+how.name, func(t *testing.T) {
 				r := seeded(t)
 				opens := 0
-				for k := 1; ; k++ {
+				step := alone(1, 1, 5)
+				for k := 1 + r.IntN(step); ; k += step {
 					require.Less(t, k, 200)
 					failed, inOpen := failAt(t, r, durability, how, k)
 					if !failed {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"pmemtable/internal/race"
 	"pmemtable/table"
 )
 
@@ -263,13 +262,6 @@ func (l *life) cut() {
 	have, err := readState(l.tab)
 	require.NoError(l.t, err)
 	require.NoError(l.t, l.history.resume(have))
-}
-
-func rounds(long, short int) int {
-	if testing.Short() || race.Enabled {
-		return short
-	}
-	return long
 }
 
 func TestPowerCutsLeaveAPrefix(t *testing.T) {

@@ -113,11 +113,8 @@ func killKey(k uint32) []byte { return fmt.Appendf(nil, "key %d", k) }
 const ackBytes = 16
 
 func TestKill(t *testing.T) {
-	rounds := 200
-	if testing.Short() {
-		rounds = 20
-	}
 	cases := killCases()
+	rounds := alone(200, 20, len(cases))
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -34,7 +34,7 @@ func TestSnapshotBatchManyBackup(t *testing.T) {
 			require.NoError(t, err)
 			snap, err := tab.Snapshot()
 			require.NoError(t, err)
-			for round := range 50 {
+			for round := range alone(50, 50, 5) {
 				b := table.NewBatch()
 				for i := range 100 {
 					k := (round*37 + i*13) % (n + 500)
