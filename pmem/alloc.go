@@ -77,11 +77,10 @@ type allocator struct {
 	shards       []shard
 
 	mu        sync.Mutex
-	chunks    []chunk
-	free      bitset // chunks that are free
-	nfree     int
+	chunks    chunkTable
+	nfree     int              // chunks that are free
 	limit     int              // blocks come from chunks before it; noLimit but during a compaction
-	partial   [][]int32        // per class: chunks that may have free blocks; checked when popped
+	partial   [][]uint32       // per class: chunks that may have free blocks; checked when popped
 	fresh     map[int]struct{} // chunks whose descriptors no commit covers yet
 	queue     []uint64         // blocks freed in chunks that are not swept yet
 	unswept   int              // chunks that are
@@ -107,14 +106,10 @@ func newAllocator(p *Pool, chunks int) *allocator {
 		swept:   make(chan struct{}),
 	}
 	a.segmentClass, _ = a.classes.Of(p.geometry.SegmentBytes)
-	a.partial = make([][]int32, len(a.classes.Sizes))
+	a.partial = make([][]uint32, len(a.classes.Sizes))
 	a.shards = newShards()
-	a.chunks = make([]chunk, chunks)
-	for i := range a.chunks {
-		a.chunks[i].state = chunkUnknown
-	}
+	a.chunks = newChunkTable(p.geometry, chunks)
 	a.unswept = chunks
-	a.free.extend(chunks)
 	return a
 }
 
@@ -218,8 +213,11 @@ func (a *allocator) spared(class int, urgency Urgency) bool {
 		return false
 	}
 	for _, i := range a.partial[class] {
-		if int(i) < len(a.chunks) && a.chunks[i].state == chunkSmall && int(a.chunks[i].class) == class {
-			keep -= int(a.chunks[i].nfree)
+		if int(i) >= a.chunks.n {
+			continue
+		}
+		if c := a.chunks.at(int(i)); c.state == chunkSmall && int(c.class) == class {
+			keep -= int(c.nfree)
 		}
 	}
 	return keep >= 0
@@ -227,7 +225,7 @@ func (a *allocator) spared(class int, urgency Urgency) bool {
 
 // takeFrom moves free blocks of chunk i to out.
 func (a *allocator) takeFrom(i int, out []uint64) int {
-	c := &a.chunks[i]
+	c := a.chunks.at(i)
 	size, base := uint64(a.classes.Sizes[c.class]), a.chunkAt(i)
 	n := 0
 	for b := c.free.next(0); b >= 0 && n < len(out); b = c.free.next(b) {
@@ -245,11 +243,11 @@ func (a *allocator) partialChunk(class int) int {
 	list := a.partial[class]
 	for len(list) > 0 {
 		i := int(list[len(list)-1])
-		if i >= len(a.chunks) { // the file has shrunk since
+		if i >= a.chunks.n { // the file has shrunk since
 			list = list[:len(list)-1]
 			continue
 		}
-		c := &a.chunks[i]
+		c := a.chunks.at(i)
 		if c.state == chunkSmall && int(c.class) == class && c.nfree > 0 && i < a.limit {
 			break
 		}
@@ -268,10 +266,10 @@ func (a *allocator) partialChunk(class int) int {
 // openChunk makes chunk i a chunk of free blocks.
 func (a *allocator) openChunk(i, class int) {
 	blocks := a.blocksOf(class)
-	c := &a.chunks[i]
+	c := a.chunks.at(i)
 	*c = chunk{state: chunkSmall, class: uint8(class), nfree: int32(blocks), free: newBitset(blocks), partial: true}
 	c.free.fill(blocks)
-	a.partial[class] = append(a.partial[class], int32(i))
+	a.partial[class] = append(a.partial[class], uint32(i))
 }
 
 // describe persists the descriptor of chunk i before the chunk's first use.
@@ -328,11 +326,16 @@ func (a *allocator) allocRun(sizeBytes int, urgency Urgency) (uint64, error) {
 		return 0, err
 	}
 	a.describe(i, layout.Descriptor{Kind: layout.ChunkRun, Run: n})
-	a.chunks[i] = chunk{state: chunkRunHead, run: int32(n)}
-	for j := 1; j < n; j++ {
-		a.chunks[i+j] = chunk{state: chunkRunTail}
-	}
+	a.markRun(i, n)
 	return a.chunkAt(i), nil
+}
+
+// markRun makes n chunks from i one large block.
+func (a *allocator) markRun(i, n int) {
+	*a.chunks.at(i) = chunk{state: chunkRunHead, run: int32(n)}
+	for j := 1; j < n; j++ {
+		*a.chunks.at(i + j) = chunk{state: chunkRunTail}
+	}
 }
 
 // freshChunks takes n consecutive free chunks; it grows the file if it must. It is
@@ -342,15 +345,15 @@ func (a *allocator) freshChunks(n, sizeBytes int, urgency Urgency) (int, error) 
 	for {
 		i := -1
 		if a.nfree >= n+keep {
-			i = a.free.run(n)
+			i = a.chunks.freeRun(n)
 		}
 		if i < 0 || i+n > a.limit {
 			a.liftLimit() // serving writers matters more than compacting
 		}
 		if i >= 0 {
 			for j := range n {
-				a.free.clear(i + j)
-				a.chunks[i+j].state = chunkSmall // the caller says what it is
+				a.chunks.setFree(i+j, false)
+				a.chunks.at(i + j).state = chunkSmall // the caller says what it is
 			}
 			a.nfree -= n
 			if a.nfree < keep+a.extentChunks()/2 {
@@ -358,7 +361,7 @@ func (a *allocator) freshChunks(n, sizeBytes int, urgency Urgency) (int, error) 
 			}
 			return i, nil
 		}
-		before, sweeping, lack := len(a.chunks), !a.sweepOver, a.lacking(n, keep)
+		before, sweeping, lack := a.chunks.n, !a.sweepOver, a.lacking(n, keep)
 		a.mu.Unlock()
 		var err error
 		if !sweeping || a.p.size.Load() > unsweptWaitBytes {
@@ -380,10 +383,10 @@ func (a *allocator) freshChunks(n, sizeBytes int, urgency Urgency) (int, error) 
 // no chunk of descriptors.
 func (a *allocator) lacking(n, keep int) int {
 	run, added := 0, 0
-	for i := len(a.chunks) - 1; i >= 0 && run < n && a.free.has(i); i-- {
+	for i := a.chunks.n - 1; i >= 0 && run < n && a.chunks.isFree(i); i-- {
 		run++
 	}
-	for i := len(a.chunks); run < n || a.nfree+added < n+keep; i++ {
+	for i := a.chunks.n; run < n || a.nfree+added < n+keep; i++ {
 		if a.p.geometry.HoldsDescriptors(i) {
 			run = 0
 			continue
@@ -397,8 +400,8 @@ func (a *allocator) lacking(n, keep int) int {
 // release makes n chunks from i free.
 func (a *allocator) release(i, n int) {
 	for j := range n {
-		a.chunks[i+j] = chunk{state: chunkFree}
-		a.free.set(i + j)
+		*a.chunks.at(i + j) = chunk{state: chunkFree}
+		a.chunks.setFree(i+j, true)
 	}
 	a.nfree += n
 }
@@ -416,10 +419,10 @@ func (p *Pool) Free(blocks ...uint64) {
 
 func (a *allocator) freeBlock(off uint64) {
 	i, ok := a.p.chunkOf(off)
-	if !ok || i >= len(a.chunks) {
+	if !ok || i >= a.chunks.n {
 		return
 	}
-	c := &a.chunks[i]
+	c := a.chunks.at(i)
 	switch c.state {
 	case chunkUnknown:
 		a.queue = append(a.queue, off)
@@ -437,7 +440,7 @@ func (a *allocator) freeBlock(off uint64) {
 			a.release(i, 1)
 		} else if !c.partial {
 			c.partial = true
-			a.partial[c.class] = append(a.partial[c.class], int32(i))
+			a.partial[c.class] = append(a.partial[c.class], uint32(i))
 		}
 	}
 }
@@ -457,17 +460,17 @@ type Space struct {
 	UnsweptChunks      int   // not known yet
 }
 
-// Space returns how the arena is used; its cost grows with the number of chunks.
+// Space returns how the arena is used; its cost grows with the number of chunks in use.
 func (p *Pool) Space() Space {
 	a := p.space
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := Space{Chunks: len(a.chunks), FreeChunks: a.nfree, UnsweptChunks: a.unswept}
+	s := Space{Chunks: a.chunks.n, FreeChunks: a.nfree, UnsweptChunks: a.unswept}
 	s.FreeBytes = int64(a.nfree) * int64(p.geometry.ChunkBytes)
-	for i := range a.chunks {
-		if c := &a.chunks[i]; c.state == chunkSmall && c.free != nil {
+	a.chunks.each(func(_ int, c *chunk) {
+		if c.state == chunkSmall && c.free != nil {
 			s.FreeBytes += int64(c.nfree) * int64(a.classes.Sizes[c.class])
 		}
-	}
+	})
 	return s
 }

@@ -9,13 +9,6 @@ func (b bitset) has(i int) bool { return b[i>>6]>>(i&63)&1 != 0 }
 func (b bitset) set(i int)      { b[i>>6] |= 1 << (i & 63) }
 func (b bitset) clear(i int)    { b[i>>6] &^= 1 << (i & 63) }
 
-// extend makes room for n members.
-func (b *bitset) extend(n int) {
-	for len(*b)*64 < n {
-		*b = append(*b, 0)
-	}
-}
-
 // next returns the first member at or after i, -1 if there is none.
 func (b bitset) next(i int) int {
 	for w := i >> 6; w < len(b); w++ {
@@ -26,24 +19,6 @@ func (b bitset) next(i int) int {
 		if word != 0 {
 			return w<<6 + bits.TrailingZeros64(word)
 		}
-	}
-	return -1
-}
-
-// run returns the first of n consecutive members, -1 if there are none.
-func (b bitset) run(n int) int {
-	for at := b.next(0); at >= 0; {
-		length := 1
-		for length < n && at+length < len(b)*64 && b.has(at+length) {
-			length++
-		}
-		if length == n {
-			return at
-		}
-		if at+length >= len(b)*64 {
-			return -1
-		}
-		at = b.next(at + length)
 	}
 	return -1
 }

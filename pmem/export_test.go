@@ -5,12 +5,7 @@ func (p *Pool) Classes() []int { return p.space.classes.Sizes }
 
 // DescriptorChunks counts those among so many chunks that hold descriptors.
 func (p *Pool) DescriptorChunks(chunks int) (n int) {
-	for i := range chunks {
-		if p.geometry.HoldsDescriptors(i) {
-			n++
-		}
-	}
-	return n
+	return p.geometry.DescriptorChunksBelow(chunks)
 }
 
 // ChunkOf is the index of the chunk that holds a block.
@@ -25,8 +20,9 @@ func (p *Pool) BlockAt(off uint64) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	i, _ := p.chunkOf(off)
-	if c := a.chunks[i]; c.state == chunkSmall {
+	c := a.chunks.at(i)
+	if c.state == chunkSmall {
 		return a.classes.Sizes[c.class]
 	}
-	return int(a.chunks[i].run) * p.geometry.ChunkBytes
+	return int(c.run) * p.geometry.ChunkBytes
 }

@@ -16,7 +16,7 @@ const (
 	extentShare     = 32
 )
 
-func (a *allocator) extentChunks() int { return a.extentChunksOf(len(a.chunks)) }
+func (a *allocator) extentChunks() int { return a.extentChunksOf(a.chunks.n) }
 
 func (a *allocator) extentChunksOf(chunks int) int {
 	return max(minExtentChunks, min(chunks/extentShare, maxExtentBytes/a.p.geometry.ChunkBytes))
@@ -38,7 +38,7 @@ func (a *allocator) growAhead() {
 	defer a.mu.Unlock()
 	for a.wanted && !a.stopped {
 		a.wanted = false
-		if chunks := len(a.chunks); a.nfree < reserveChunks+a.extentChunks() {
+		if chunks := a.chunks.n; a.nfree < reserveChunks+a.extentChunks() {
 			a.mu.Unlock()
 			_ = a.grow(chunks, a.extentChunksOf(chunks), a.extentChunksOf(chunks))
 			a.mu.Lock()
@@ -58,7 +58,7 @@ func (a *allocator) grow(before, want, atLeast int) error {
 	a.growMu.Lock()
 	defer a.growMu.Unlock()
 	a.mu.Lock()
-	have, stopped := len(a.chunks), a.stopped
+	have, stopped := a.chunks.n, a.stopped
 	a.mu.Unlock()
 	if stopped {
 		return ErrClosed
@@ -104,9 +104,8 @@ func (a *allocator) publish(have, n int, size uint64) {
 	a.p.Count(layout.CounterExtents, 1)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.free.extend(have + n)
+	a.chunks.extend(have + n)
 	for i := have; i < have+n; i++ {
-		a.chunks = append(a.chunks, chunk{state: chunkMeta})
 		if !a.p.geometry.HoldsDescriptors(i) {
 			a.release(i, 1)
 		}

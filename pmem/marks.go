@@ -10,9 +10,13 @@ import (
 // Marks collects which blocks the roots reach, for the sweep after an open. Mark
 // may be called from many goroutines; the rest may not overlap with it.
 type Marks struct {
-	p      *Pool
-	chunks []markedChunk
+	p     *Pool
+	n     int // chunks
+	pages []atomic.Pointer[markedPage]
 }
+
+// markedPage is nil until one of its chunks is reached; see chunkTable.
+type markedPage [chunksPerPage]markedChunk
 
 type markedChunk struct {
 	// bits has one bit per block; nil until the chunk is reached. It is replaced
@@ -37,7 +41,47 @@ func (p *Pool) NewMarksNow() *Marks {
 }
 
 func (p *Pool) newMarks(chunks int) *Marks {
-	return &Marks{p: p, chunks: make([]markedChunk, chunks)}
+	return &Marks{p: p, n: chunks, pages: make([]atomic.Pointer[markedPage], pagesOf(chunks))}
+}
+
+// of is what is marked of chunk i, nil if nothing is.
+func (m *Marks) of(i int) *markedBits {
+	page := m.pages[i/chunksPerPage].Load()
+	if page == nil {
+		return nil
+	}
+	return page[i%chunksPerPage].bits.Load()
+}
+
+// add has the first caller's bits be those of chunk i, and returns them.
+func (m *Marks) add(i int, mb *markedBits) *markedBits {
+	at := &m.pages[i/chunksPerPage]
+	page := at.Load()
+	if page == nil {
+		page = new(markedPage)
+		if !at.CompareAndSwap(nil, page) {
+			page = at.Load()
+		}
+	}
+	if c := &page[i%chunksPerPage]; !c.bits.CompareAndSwap(nil, mb) {
+		return c.bits.Load()
+	}
+	return mb
+}
+
+// each calls fn with every chunk of which something is marked, until it returns false.
+func (m *Marks) each(fn func(i int, mb *markedBits) bool) {
+	for p := range m.pages {
+		page := m.pages[p].Load()
+		if page == nil {
+			continue
+		}
+		for j := range page {
+			if mb := page[j].bits.Load(); mb != nil && !fn(p*chunksPerPage+j, mb) {
+				return
+			}
+		}
+	}
 }
 
 // Mark adds the block at off that holds an object of sizeBytes. It returns
@@ -46,10 +90,10 @@ func (p *Pool) newMarks(chunks int) *Marks {
 func (m *Marks) Mark(off uint64, sizeBytes int) (fresh bool, err error) {
 	p := m.p
 	i, ok := p.chunkOf(off)
-	if !ok || i >= len(m.chunks) || p.geometry.HoldsDescriptors(i) {
+	if !ok || i >= m.n || p.geometry.HoldsDescriptors(i) {
 		return false, fmt.Errorf("offset %#x lies outside the blocks that the file had at open", off)
 	}
-	mb := m.chunks[i].bits.Load()
+	mb := m.of(i)
 	if mb == nil {
 		if mb, err = m.reach(i); err != nil {
 			return false, err
@@ -82,25 +126,22 @@ func (m *Marks) reach(i int) (*markedBits, error) {
 	case d.Kind == layout.ChunkSmall:
 		mb.size = uint64(classes[d.Class])
 		mb.bits = make([]uint64, (uint64(p.geometry.ChunkBytes)/mb.size+63)/64)
-	case i+d.Run > len(m.chunks):
+	case i+d.Run > m.n:
 		return nil, fmt.Errorf("the descriptor at %#x of chunk %d names a run of %d chunks, beyond the file", at, i, d.Run)
 	default:
 		mb.size = uint64(d.Run) * uint64(p.geometry.ChunkBytes)
 		mb.bits = make([]uint64, 1)
 	}
-	if !m.chunks[i].bits.CompareAndSwap(nil, mb) {
-		mb = m.chunks[i].bits.Load()
-	}
-	return mb, nil
+	return m.add(i, mb), nil
 }
 
 // Marked tells whether a block is in the set.
 func (m *Marks) Marked(off uint64) bool {
 	i, ok := m.p.chunkOf(off)
-	if !ok || i >= len(m.chunks) {
+	if !ok || i >= m.n {
 		return false
 	}
-	mb := m.chunks[i].bits.Load()
+	mb := m.of(i)
 	if mb == nil {
 		return false
 	}
@@ -110,38 +151,36 @@ func (m *Marks) Marked(off uint64) bool {
 
 // Validate checks what no single Mark can: that no run covers a chunk that is
 // reached in another way.
-func (m *Marks) Validate() error {
-	for i := 0; i < len(m.chunks); i++ {
-		mb := m.chunks[i].bits.Load()
-		if mb == nil || mb.desc.Kind != layout.ChunkRun {
-			continue
+func (m *Marks) Validate() (err error) {
+	m.each(func(i int, mb *markedBits) bool {
+		if mb.desc.Kind != layout.ChunkRun {
+			return true
 		}
 		for j := 1; j < mb.desc.Run; j++ {
-			if m.chunks[i+j].bits.Load() != nil || m.p.geometry.HoldsDescriptors(i+j) {
-				return fmt.Errorf("the run of %d chunks at chunk %d covers chunk %d, which is in use otherwise", mb.desc.Run, i, i+j)
+			if m.of(i+j) != nil || m.p.geometry.HoldsDescriptors(i+j) {
+				err = fmt.Errorf("the run of %d chunks at chunk %d covers chunk %d, which is in use otherwise", mb.desc.Run, i, i+j)
+				return false
 			}
 		}
-	}
-	return nil
+		return true
+	})
+	return err
 }
 
 // Usage counts what is marked.
 func (m *Marks) Usage() (chunks int, blocks, bytes int64) {
-	for i := range m.chunks {
-		mb := m.chunks[i].bits.Load()
-		if mb == nil {
-			continue
-		}
+	m.each(func(_ int, mb *markedBits) bool {
 		chunks += max(1, mb.desc.Run)
 		n := int64(popcount(mb.bits))
 		blocks += n
 		bytes += n * int64(mb.size)
-	}
+		return true
+	})
 	return chunks, blocks, bytes
 }
 
 // Chunks is the number of chunks that marks can reach.
-func (m *Marks) Chunks() int { return len(m.chunks) }
+func (m *Marks) Chunks() int { return m.n }
 
 // Sweep makes every block that is not marked, of the chunks that the file had at
 // open, free for use. The caller has marked everything that any protected root
@@ -153,29 +192,43 @@ func (p *Pool) Sweep(m *Marks) {
 	if a.sweepOver {
 		return
 	}
-	for i := 0; i < len(m.chunks); i++ {
-		mb := m.chunks[i].bits.Load()
+	for i := 0; i < m.n; i++ {
+		if end := i + chunksPerPage; i%chunksPerPage == 0 && end <= m.n && a.sweepPage(m, i/chunksPerPage) {
+			i = end - 1
+			continue
+		}
+		mb := m.of(i)
 		switch {
 		case p.geometry.HoldsDescriptors(i):
-			a.chunks[i] = chunk{state: chunkMeta}
+			*a.chunks.at(i) = chunk{state: chunkMeta}
 		case mb == nil:
 			a.release(i, 1)
 		case mb.desc.Kind == layout.ChunkRun:
-			a.chunks[i] = chunk{state: chunkRunHead, run: int32(mb.desc.Run)}
-			for j := 1; j < mb.desc.Run; j++ {
-				a.chunks[i+j] = chunk{state: chunkRunTail}
-			}
+			a.markRun(i, mb.desc.Run)
 			i += mb.desc.Run - 1
 		default:
 			a.sweepSmall(i, mb)
 		}
 	}
+	a.chunks.swept = true
 	a.unswept = 0
 	for _, off := range a.queue {
 		a.freeBlock(off)
 	}
 	a.queue = nil
 	a.endSweep()
+}
+
+// sweepPage makes a page of chunks free of which nothing is marked or in use, if it is
+// such a one.
+func (a *allocator) sweepPage(m *Marks, page int) bool {
+	if m.pages[page].Load() != nil || a.chunks.pages[page] != nil {
+		return false
+	}
+	first, end := page*chunksPerPage, (page+1)*chunksPerPage
+	g := a.p.geometry
+	a.nfree += chunksPerPage - (g.DescriptorChunksBelow(end) - g.DescriptorChunksBelow(first))
+	return true
 }
 
 // GiveUpSweep says that no Sweep will come: the file is damaged, or is being
@@ -195,7 +248,7 @@ func (a *allocator) endSweep() {
 
 func (a *allocator) sweepSmall(i int, mb *markedBits) {
 	a.openChunk(i, mb.desc.Class)
-	c := &a.chunks[i]
+	c := a.chunks.at(i)
 	for w, marked := range mb.bits {
 		c.free[w] &^= marked
 	}

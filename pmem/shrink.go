@@ -20,17 +20,14 @@ func (p *Pool) BeginCompaction() uint64 {
 // room before it.
 func (a *allocator) compactable() int {
 	freeBlocks := make([]int, len(a.classes.Sizes)) // before chunk i
-	freeChunks := 0
-	for i := range a.chunks {
-		switch c := &a.chunks[i]; c.state {
-		case chunkFree:
-			freeChunks++
-		case chunkSmall:
+	freeChunks := a.nfree
+	a.chunks.each(func(_ int, c *chunk) {
+		if c.state == chunkSmall {
 			freeBlocks[c.class] += int(c.nfree)
 		}
-	}
+	})
 	moved := make([]int, len(a.classes.Sizes)) // used blocks from chunk i on
-	runs, limit, copied := 0, len(a.chunks), -1
+	runs, limit, copied := 0, a.chunks.n, -1
 	if a.p.syncs {
 		// Each segment may be copied on write, and its old block stays until the
 		// next commit; so may the directories, which share a few chunks.
@@ -38,17 +35,18 @@ func (a *allocator) compactable() int {
 		moved[copied] = a.usedBlocks(copied)
 		runs = copyCushionChunks
 	}
-	for i := len(a.chunks) - 1; i >= 0; i-- {
-		switch c := &a.chunks[i]; c.state {
+	for i := a.chunks.n - 1; i >= 0; i-- {
+		switch a.chunks.state(i) {
 		case chunkFree:
 			freeChunks--
 		case chunkSmall:
+			c := a.chunks.at(i)
 			freeBlocks[c.class] -= int(c.nfree)
 			if int(c.class) != copied {
 				moved[c.class] += a.blocksOf(int(c.class)) - int(c.nfree)
 			}
 		case chunkRunHead:
-			runs += int(c.run)
+			runs += int(a.chunks.at(i).run)
 		case chunkUnknown:
 			return limit
 		}
@@ -82,11 +80,11 @@ const copyCushionChunks = 2
 // usedBlocks counts the blocks of a class that are in use.
 func (a *allocator) usedBlocks(class int) int {
 	n := 0
-	for i := range a.chunks {
-		if c := &a.chunks[i]; c.state == chunkSmall && int(c.class) == class {
+	a.chunks.each(func(_ int, c *chunk) {
+		if c.state == chunkSmall && int(c.class) == class {
 			n += a.blocksOf(class) - int(c.nfree)
 		}
-	}
+	})
 	return n
 }
 
@@ -107,12 +105,12 @@ func (a *allocator) liftLimit() {
 		return
 	}
 	a.limit = noLimit
-	for i := range a.chunks {
-		if c := &a.chunks[i]; c.state == chunkSmall && c.nfree > 0 && !c.partial {
+	a.chunks.each(func(i int, c *chunk) {
+		if c.state == chunkSmall && c.nfree > 0 && !c.partial {
 			c.partial = true
-			a.partial[c.class] = append(a.partial[c.class], int32(i))
+			a.partial[c.class] = append(a.partial[c.class], uint32(i))
 		}
-	}
+	})
 }
 
 // Shrink cuts free chunks off the end of the file, but for the reserve, and
@@ -131,7 +129,7 @@ func (p *Pool) Shrink() (int64, error) {
 	a.growMu.Lock()
 	defer a.growMu.Unlock()
 	a.mu.Lock()
-	have, keep := len(a.chunks), a.endOfUse()
+	have, keep := a.chunks.n, a.endOfUse()
 	stopped := a.stopped || !a.sweepOver || a.unswept > 0
 	a.mu.Unlock()
 	if keep >= have || stopped {
@@ -151,13 +149,7 @@ func (p *Pool) Shrink() (int64, error) {
 		a.mu.Unlock()
 		return 0, nil
 	}
-	for i := keep; i < have; i++ {
-		if a.chunks[i].state == chunkFree {
-			a.free.clear(i)
-			a.nfree--
-		}
-	}
-	a.chunks = a.chunks[:keep]
+	a.nfree -= a.chunks.cut(keep)
 	size := a.chunkAt(keep)
 	p.size.Store(size)
 	a.mu.Unlock()
@@ -171,13 +163,15 @@ func (p *Pool) Shrink() (int64, error) {
 
 // endOfUse is the chunk behind the last one in use and the reserve.
 func (a *allocator) endOfUse() int {
-	last := len(a.chunks) - 1
-	for last > 0 && (a.chunks[last].state == chunkFree || a.chunks[last].state == chunkMeta) {
-		last--
+	last := a.chunks.n - 1
+	for ; last > 0; last-- {
+		if s := a.chunks.state(last); s != chunkFree && s != chunkMeta {
+			break
+		}
 	}
 	keep := last + 1
-	for free := 0; free < reserveChunks && keep < len(a.chunks); keep++ {
-		if a.chunks[keep].state == chunkFree {
+	for free := 0; free < reserveChunks && keep < a.chunks.n; keep++ {
+		if a.chunks.state(keep) == chunkFree {
 			free++
 		}
 	}

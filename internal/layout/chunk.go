@@ -78,6 +78,16 @@ func (g Geometry) HoldsDescriptors(index int) bool {
 	return (index-per)%(descriptorChunks*per) < descriptorChunks
 }
 
+// DescriptorChunksBelow counts the chunks before index that hold descriptors.
+func (g Geometry) DescriptorChunksBelow(index int) int {
+	per := g.descriptorsPerChunk()
+	if index <= per {
+		return min(index, 1)
+	}
+	groups, rest := (index-per)/(descriptorChunks*per), (index-per)%(descriptorChunks*per)
+	return 1 + groups*descriptorChunks + min(rest, descriptorChunks)
+}
+
 // MaxRunChunks is the longest run that fits between two groups' descriptors.
 func (g Geometry) MaxRunChunks() int {
 	return min(descriptorChunks*g.descriptorsPerChunk()-descriptorChunks, 1<<20-1)
