@@ -84,8 +84,10 @@ func NewProgress(w io.Writer, terminal bool, mode ProgressMode, what string, tot
 // lineInterval is the time between two lines of the modes that have lines.
 const lineInterval = time.Second
 
+// lines begins with one that says that the work has begun.
 func (p *Progress) lines(line func(what string, done int64)) {
 	p.line, p.next = line, time.Now().Add(lineInterval)
+	p.line(*p.what.Load(), 0)
 }
 
 func plainProgress(what string, done, total int64, unit Unit) string {
