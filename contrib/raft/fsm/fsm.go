@@ -88,8 +88,8 @@ func New(t *table.Table, command Command) (*FSM, error) {
 	return f, nil
 }
 
-// OnFail has fn called, once, when the table fails the state machine: a full disk,
-// a damaged file, a failed sync. From then on no entry is applied, each gets the
+// OnFail has fn called when the table fails the state machine: a full disk, a
+// damaged file, a failed sync. From then on no entry is applied, each gets the
 // error as its response, and there are no snapshots: else raft would drop entries
 // from its log that the state lacks. fn should shut the node down (not itself wait
 // for that); when the cause is gone, a restart applies what is missing. A Restore

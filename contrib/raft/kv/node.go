@@ -75,7 +75,12 @@ func Open(c Config) (n *Node, err error) {
 	if n.machine, err = fsm.New(state, apply); err != nil {
 		return n, errors.Join(err, state.Close())
 	}
-	n.machine.OnFail(func(err error) { n.failed <- err })
+	n.machine.OnFail(func(err error) {
+		select {
+		case n.failed <- err:
+		default: // it has failed before
+		}
+	})
 	if n.snapshots, err = raft.NewFileSnapshotStoreWithLogger(c.Dir, 2, c.Logger); err != nil {
 		return n, err
 	}
