@@ -40,6 +40,15 @@ func (m Media) String() string {
 	return fmt.Sprintf("Media(%d)", uint8(m))
 }
 
+// MarshalText implements encoding.TextMarshaler, by String.
+func (m Media) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler, by ParseMedia.
+func (m *Media) UnmarshalText(text []byte) (err error) {
+	*m, err = ParseMedia(string(text))
+	return err
+}
+
 // ParseMedia is the inverse of String; "pagecache" is understood too.
 func ParseMedia(s string) (Media, error) {
 	for m := Auto; m <= Tmpfs; m++ {

@@ -1,6 +1,7 @@
 package pmem_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,11 @@ func TestParseMediaIsTheInverseOfString(t *testing.T) {
 	for m := pmem.Auto; m <= pmem.Tmpfs; m++ {
 		back, err := pmem.ParseMedia(m.String())
 		require.NoError(t, err)
+		require.Equal(t, m, back)
+		text, err := json.Marshal(m)
+		require.NoError(t, err)
+		back = pmem.Tmpfs + 1
+		require.NoError(t, json.Unmarshal(text, &back))
 		require.Equal(t, m, back)
 	}
 	back, err := pmem.ParseMedia("PageCache")

@@ -45,7 +45,7 @@ type Counters struct {
 }
 
 // Changes is how many entries were stored, removed or moved.
-func (c *Counters) Changes() uint64 {
+func (c Counters) Changes() uint64 {
 	return c.PutNew + c.PutOver + c.Deleted + c.Swapped + c.Batched + c.Moved
 }
 
@@ -63,7 +63,7 @@ type Latencies struct {
 func LatencyBound(i int) time.Duration { return time.Duration(layout.LatencyBound(i)) }
 
 // Mean is 0 when nothing was counted.
-func (l *Latencies) Mean() time.Duration {
+func (l Latencies) Mean() time.Duration {
 	if l.Count == 0 {
 		return 0
 	}
@@ -73,7 +73,7 @@ func (l *Latencies) Mean() time.Duration {
 // AtMost returns what the share q of the durations, from 0 to 1, did not exceed: the
 // bound of a bucket, so up to twice the exact figure, or Longest. 0 when nothing was
 // counted.
-func (l *Latencies) AtMost(q float64) time.Duration {
+func (l Latencies) AtMost(q float64) time.Duration {
 	want, seen := uint64(math.Ceil(q*float64(l.Count))), uint64(0)
 	for i, n := range l.Buckets {
 		if seen += n; n > 0 && seen >= want {

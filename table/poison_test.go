@@ -97,6 +97,7 @@ func TestPoison(t *testing.T) {
 						require.ErrorIs(t, err, table.ErrPoisoned)
 						require.ErrorIs(t, err, errMedium)
 						require.ErrorContains(t, err, "heap")
+						require.Contains(t, tab.Stats().Poisoned, errMedium.Error())
 
 						hook.left.Store(-1) // the medium recovers; the table does not
 						answers := func() {

@@ -58,6 +58,9 @@ type Stats struct {
 	// locks of stripes: so long, at most, a writer waited for it.
 	LastCut, LongestCut time.Duration
 
+	// Poisoned says why the table takes no writes any more; empty if it does.
+	Poisoned string
+
 	// OpenedFrom says which root recovery chose, and why.
 	OpenedFrom    string
 	OpenDuration  time.Duration
@@ -105,6 +108,9 @@ func (t *Table) Stats() (s Stats) {
 	}
 	if p.Flushes() {
 		s.FlushMethod = flush.Method()
+	}
+	if err := t.poison(); err != nil {
+		s.Poisoned = err.Error()
 	}
 	if err := t.opened.markErr.Load(); err != nil {
 		s.Damage = (*err).Error()
