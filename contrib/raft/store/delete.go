@@ -70,6 +70,7 @@ func (s *Store) without(before state, min, max uint64) (after state, pages []uin
 
 // withoutGaps is without for a log with gaps: it looks at all entries.
 func (s *Store) withoutGaps(before state, min, max uint64) (after state, pages []uint64, err error) {
+	after.changes = before.changes
 	err = s.scan(func(number uint64, p page) {
 		hit := false
 		for _, e := range p {

@@ -17,19 +17,21 @@ import (
 //   - indices in [trash, trashEnd) are not in the log, but the table may have
 //     entries there: of a deletion or an append larger than a Batch that is under
 //     way, or that a crash or an error cut off. The next change clears them away.
+//   - changes counts the batches that set the state: so no two are equal.
 type state struct {
 	first, end, count uint64
 	trash, trashEnd   uint64
+	changes           uint64
 }
 
 // stateMagic tells a log's metadata record from anything else's, and its version.
 const stateMagic = "pmtraft1"
 
-const stateBytes = len(stateMagic) + 5*8
+const stateBytes = len(stateMagic) + 6*8
 
 func (s *state) encode() []byte {
 	b := append(make([]byte, 0, stateBytes), stateMagic...)
-	for _, n := range []uint64{s.first, s.end, s.count, s.trash, s.trashEnd} {
+	for _, n := range []uint64{s.first, s.end, s.count, s.trash, s.trashEnd, s.changes} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	return b
@@ -40,7 +42,7 @@ func decodeState(b []byte) (*state, error) {
 		return nil, fmt.Errorf("its metadata record (%d bytes) is not that of a raft log", len(b))
 	}
 	n := func(i int) uint64 { return binary.BigEndian.Uint64(b[len(stateMagic)+8*i:]) }
-	s := &state{n(0), n(1), n(2), n(3), n(4)}
+	s := &state{n(0), n(1), n(2), n(3), n(4), n(5)}
 	if s.first > s.end || s.count > s.end-s.first || (s.count == 0) != (s.end == 0) || s.trash > s.trashEnd {
 		return nil, fmt.Errorf("%w: the metadata record says entries [%d, %d), %d of them, clearing [%d, %d)",
 			table.ErrCorrupt, s.first, s.end, s.count, s.trash, s.trashEnd)

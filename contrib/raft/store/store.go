@@ -16,7 +16,8 @@ import (
 // Store is a raft log and raft's stable keys. Its methods may be called from many
 // goroutines at the same time.
 type Store struct {
-	table *table.Table
+	table    *table.Table
+	readOnly bool // perhaps beside a writer: every read looks at the metadata again
 
 	// changing is held by the one change of the log under way; reads of the log
 	// take no lock, they begin at state.
@@ -69,9 +70,11 @@ func Open(path string, opts *table.Options) (*Store, error) {
 }
 
 // New returns the store in a table that is open: one that a Store has written, or
-// an empty one. Nobody else may write to it. Close closes it.
+// an empty one. Nobody else may write to it. A store in a table that is open
+// read-only follows what a Store in another process does to the log. Close closes
+// the table.
 func New(t *table.Table) (*Store, error) {
-	s := &Store{table: t, maxChanges: 1024}
+	s := &Store{table: t, readOnly: t.Stats().ReadOnly, maxChanges: 1024}
 	meta, err := t.Metadata()
 	if err != nil {
 		return nil, err
@@ -84,7 +87,7 @@ func New(t *table.Table) (*Store, error) {
 	if n := t.Len(); n > 0 {
 		return nil, fmt.Errorf("it holds %d entries of something else", n)
 	}
-	if t.Stats().ReadOnly {
+	if s.readOnly {
 		s.state.Store(new(state))
 		return s, nil
 	}
@@ -107,19 +110,43 @@ func (s *Store) Sync() error { return s.table.Sync() }
 func (s *Store) IsMonotonic() bool { return true }
 
 // FirstIndex returns the lowest index of the log, 0 if it is empty. O(1).
-func (s *Store) FirstIndex() (uint64, error) { return s.state.Load().first, nil }
+func (s *Store) FirstIndex() (uint64, error) {
+	st, err := s.current()
+	return st.first, err
+}
 
 // LastIndex returns the highest index of the log, 0 if it is empty. O(1).
 func (s *Store) LastIndex() (uint64, error) {
-	st := s.state.Load()
-	return max(st.end, 1) - 1, nil
+	st, err := s.current()
+	return max(st.end, 1) - 1, err
+}
+
+// current is the state of the log; with an error, the last one that is known.
+func (s *Store) current() (*state, error) {
+	known := s.state.Load()
+	if !s.readOnly {
+		return known, nil
+	}
+	meta, err := s.table.Metadata()
+	if err != nil || len(meta) == 0 {
+		return known, err
+	}
+	st, err := decodeState(meta)
+	if err != nil || *st == *known {
+		return known, err
+	}
+	s.state.Store(st)
+	return st, nil
 }
 
 // GetLog sets l to the entry at index; its slices are copies, nil if they are empty.
 // raft.ErrLogNotFound if there is none. O(1).
 func (s *Store) GetLog(index uint64, l *raft.Log) error {
 	for {
-		st := s.state.Load()
+		st, err := s.current()
+		if err != nil {
+			return err
+		}
 		if !st.covers(index) {
 			return raft.ErrLogNotFound
 		}
@@ -131,7 +158,8 @@ func (s *Store) GetLog(index uint64, l *raft.Log) error {
 			return nil
 		case !st.dense():
 			return raft.ErrLogNotFound
-		case s.state.Load() == st: // else it was deleted meanwhile
+		}
+		if now, err := s.current(); err == nil && *now == *st { // else it was deleted meanwhile
 			return fmt.Errorf("raft log entry %d: %w: it is missing", index, table.ErrCorrupt)
 		}
 	}
@@ -319,6 +347,9 @@ func (s *Store) addition(logs []*raft.Log) (*table.Batch, error) {
 
 // commit applies a batch together with the state after it, and lets reads see that.
 func (s *Store) commit(b *table.Batch, after state) error {
+	if before := s.state.Load(); before != nil {
+		after.changes = before.changes + 1
+	}
 	b.SetMetadata(after.encode())
 	if err := s.table.Apply(b); err != nil {
 		return fmt.Errorf("raft log: %w", err)

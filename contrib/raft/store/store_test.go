@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,6 +243,43 @@ func TestReadOnly(t *testing.T) {
 	requireRange(t, r, entries(1, 3))
 }
 
+// TestReadOnlyBesideAWriter: a reader follows the log.
+func TestReadOnlyBesideAWriter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raft.pmt")
+	w := open(t, path, quick)
+	r := open(t, path, &table.Options{ReadOnly: true})
+	requireRange(t, r, nil)
+	for i := uint64(1); i < 100; i += 10 {
+		require.NoError(t, w.StoreLogs(entries(i, i+9)))
+		requireRange(t, r, entries(max(i, 4)-3, i+9))
+		require.NoError(t, w.DeleteRange(1, i+6))
+		requireRange(t, r, entries(i+7, i+9))
+	}
+	var stop atomic.Bool
+	var changes sync.WaitGroup
+	changes.Go(func() {
+		for i := uint64(101); !stop.Load(); i++ {
+			err := errors.Join(w.StoreLogs(entries(i, i)), w.DeleteRange(1, i-3),
+				w.DeleteRange(i, i), w.StoreLogs(entries(i, i))) // the same range as before
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 2000 {
+		last, err := r.LastIndex()
+		require.NoError(t, err)
+		var l raft.Log
+		if err := r.GetLog(last, &l); err != raft.ErrLogNotFound {
+			require.NoError(t, err)
+			require.Equal(t, entries(last, last)[0], &l)
+		}
+	}
+	stop.Store(true)
+	changes.Wait()
+}
+
 func TestClosed(t *testing.T) {
 	s := fresh(t)
 	require.NoError(t, s.StoreLogs(entries(1, 3)))
@@ -264,9 +304,9 @@ func TestForeignTables(t *testing.T) {
 
 	for name, meta := range map[string]string{
 		"another program's":  "hello",
-		"a later version's":  "pmtraft9" + string(make([]byte, 40)),
-		"a shorter one":      "pmtraft1" + string(make([]byte, 32)),
-		"impossible numbers": "pmtraft1" + string(make([]byte, 7)) + "\x01" + string(make([]byte, 32)),
+		"a later version's":  "pmtraft9" + string(make([]byte, 48)),
+		"a shorter one":      "pmtraft1" + string(make([]byte, 40)),
+		"impossible numbers": "pmtraft1" + string(make([]byte, 7)) + "\x01" + string(make([]byte, 40)),
 	} {
 		other, err = table.Open(path, quick)
 		require.NoError(t, err)
