@@ -168,14 +168,14 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 	r.watch.enters(locking)
 	t.intentMu.Lock()
 	defer t.intentMu.Unlock()
-	for {
-		stripe, missing, err := r.planLocked()
-		if err == nil && missing.nothing() {
+	for round := 0; ; round++ {
+		missing, err := r.planLocked()
+		if err == nil && len(missing) == 0 {
 			break
 		}
 		if err == nil {
 			r.watch.enters(allocating)
-			err = t.stock(r.kit(stripe), missing, stripe, missing.urgency())
+			err = r.stock(missing, round)
 		}
 		if err != nil {
 			return 0, false, err
@@ -201,8 +201,35 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 	return t.epoch.Load(), true, nil
 }
 
+// stock takes the blocks that a plan lacked. Each round of plans costs as much as the
+// whole batch, so those after the first are asked for more segments at a time, as long as
+// there is room.
+func (r *batchRun) stock(missing map[int]need, round int) error {
+	t := r.table
+	changes := make(map[int]int, len(r.stripes)) // of each stripe
+	for i := range r.ops {
+		changes[layout.StripeOf(r.ops[i].hash, t.stripeBits)]++
+	}
+	for _, stripe := range r.stripes {
+		lack, lacks := missing[stripe]
+		if !lacks {
+			continue
+		}
+		more := lack
+		more.segments = max(lack.segments, min(lack.segments<<min(round, 16), changes[stripe]))
+		err := t.stock(r.kit(stripe), more, stripe, lack.urgency())
+		if err != nil && more != lack {
+			err = t.stock(r.kit(stripe), lack, stripe, lack.urgency())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // planLocked is plan under the locks of all stripes, which it keeps if all is ready.
-func (r *batchRun) planLocked() (stripe int, missing need, err error) {
+func (r *batchRun) planLocked() (missing map[int]need, err error) {
 	r.lock()
 	ready := false
 	defer func() { // by defer, for a fault
@@ -210,9 +237,9 @@ func (r *batchRun) planLocked() (stripe int, missing need, err error) {
 			r.unlock()
 		}
 	}()
-	stripe, missing, err = r.plan()
-	ready = err == nil && missing.nothing()
-	return stripe, missing, err
+	missing, err = r.plan()
+	ready = err == nil && len(missing) == 0
+	return missing, err
 }
 
 func (r *batchRun) lock() {
@@ -243,57 +270,76 @@ func (r *batchRun) kit(stripe int) *kit {
 	return k
 }
 
-// plan finds a slot for every change. After a structural change all is planned
-// anew, since it may have moved what was planned before. missing says which
-// blocks such a change needs first, for which stripe.
-func (r *batchRun) plan() (stripe int, missing need, err error) {
+// plan finds a slot for every change. A structural change may move what was planned
+// before it, so after a pass that made one all is planned anew. missing says which blocks
+// such changes need first, by stripe.
+func (r *batchRun) plan() (missing map[int]need, err error) {
 	if err := r.table.poison(); err != nil {
-		return 0, need{}, err
+		return nil, err
 	}
 	r.places, r.act = make([]place, len(r.ops)), make([]bool, len(r.ops))
+	r.targets = make([]uint64, len(r.ops))
+	r.taken = make(map[uint64]bool, len(r.ops))
 	for {
-		r.taken = make(map[uint64]bool)
-		r.targets = make([]uint64, len(r.ops))
-		restart := false
-		for i := range r.ops {
-			ready := false
-			if stripe, ready, missing, err = r.planOne(i); err != nil || !missing.nothing() {
-				return stripe, missing, err
-			}
-			if !ready {
-				restart = true
-				break
-			}
+		changed, missing, err := r.pass()
+		if err != nil || len(missing) > 0 {
+			return missing, err
 		}
-		if !restart {
-			return 0, need{}, r.list()
+		if !changed {
+			return nil, r.list()
 		}
 	}
 }
 
-// planOne plans one change; ready is false after a structural change.
-func (r *batchRun) planOne(i int) (stripe int, ready bool, missing need, err error) {
+// pass plans every change, and makes every structural change that it meets and has the
+// blocks for: so that passes are few, whatever the size of the batch.
+func (r *batchRun) pass() (changed bool, missing map[int]need, err error) {
+	clear(r.taken)
+	for i := range r.ops {
+		stripe := layout.StripeOf(r.ops[i].hash, r.table.stripeBits)
+		for ready := false; !ready; {
+			if _, lacks := missing[stripe]; lacks {
+				break
+			}
+			var lack need
+			if ready, lack, err = r.planOne(stripe, i); err != nil {
+				return changed, nil, err
+			}
+			changed = changed || !ready
+			if !lack.nothing() {
+				if missing == nil {
+					missing = make(map[int]need)
+				}
+				missing[stripe] = lack
+			}
+		}
+	}
+	return changed, missing, nil
+}
+
+// planOne plans one change; ready is false after a structural change, and when blocks
+// are missing for one.
+func (r *batchRun) planOne(stripe, i int) (ready bool, missing need, err error) {
 	t, m, at := r.table, &r.ops[i], &r.places[i]
-	stripe = layout.StripeOf(m.hash, t.stripeBits)
 	s := &t.stripes[stripe]
 	at.taken = r.taken
 	if err := t.locate(s, at, m.key, m.hash); err != nil {
-		return stripe, false, need{}, err
+		return false, need{}, err
 	}
 	m.existed = at.slot != 0
 	if r.act[i] = m.holds(at); !r.act[i] {
-		return stripe, true, need{}, nil
+		return true, need{}, nil
 	}
 	ready, missing, err = t.prepare(s, r.kit(stripe), m.hash, at)
-	if err != nil || !missing.nothing() || !ready {
-		return stripe, false, missing, err
+	if err != nil || !ready {
+		return false, missing, err
 	}
 	r.targets[i] = at.slot
 	if at.slot == 0 {
 		r.targets[i] = at.free
 		r.taken[at.free] = true
 	}
-	return stripe, true, need{}, nil
+	return true, need{}, nil
 }
 
 // list turns the plan into stores, and sets the overflow bits that they need.
