@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"pmemtable/internal/layout"
 	"pmemtable/recovery"
 	"pmemtable/table"
 )
@@ -111,16 +110,7 @@ func TestCheckOfARepairableFileExitsWith7(t *testing.T) {
 	file := newTable(t, "k", "v", "l", "w")
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
-	h, err := layout.DecodeHeader(content)
-	require.NoError(t, err)
-	g := h.Geometry()
-	for _, at := range g.Regions().Superblock {
-		if s, ok := layout.DecodeSuperblock(g, content[at:]); ok {
-			s.Counts[0] += 5
-			copy(content[at:], s.Encode(g))
-		}
-	}
-	require.NoError(t, os.WriteFile(file, content, 0o600))
+	require.NoError(t, os.WriteFile(file, wrongCounts(t, content), 0o600))
 	r := run(t, "check", "--json", file)
 	assert.Equal(t, ExitRepairable, r.code, r.err)
 	assert.Contains(t, r.out, `"repairable": true`)

@@ -44,11 +44,7 @@ not have the value of --if-value, gives exit code 1.`,
 }
 
 func (c *call) delete(o deleteOptions) error {
-	key, err := decode(c.keyFormat, "key", c.args[1])
-	if err != nil {
-		return err
-	}
-	old, err := decode(o.valueFormat, "value of --if-value", o.ifValue)
+	key, old, err := c.keyAndOld(o.valueFormat, o.ifValue)
 	if err != nil {
 		return err
 	}
@@ -73,6 +69,15 @@ func (c *call) delete(o deleteOptions) error {
 		}
 		return c.answer(deleteDocument{schemaVersion, c.args[0], newKeyDocument(key, c.keyFormat)}, nil)
 	})
+}
+
+// keyAndOld are the second argument and the value of --if-value.
+func (c *call) keyAndOld(valueFormat records.Encoding, ifValue string) (key, old []byte, err error) {
+	if key, err = decode(c.keyFormat, "key", c.args[1]); err != nil {
+		return nil, nil, err
+	}
+	old, err = decode(valueFormat, "value of --if-value", ifValue)
+	return key, old, err
 }
 
 // keyError says which key was not found.

@@ -61,11 +61,7 @@ func (c *call) put(o putOptions) error {
 	if o.ifAbsent && hasIfValue {
 		return usagef("both --if-absent and --if-value: a key cannot be absent and have a value")
 	}
-	key, err := decode(c.keyFormat, "key", c.args[1])
-	if err != nil {
-		return err
-	}
-	old, err := decode(o.valueFormat, "value of --if-value", o.ifValue)
+	key, old, err := c.keyAndOld(o.valueFormat, o.ifValue)
 	if err != nil {
 		return err
 	}

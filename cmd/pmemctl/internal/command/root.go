@@ -89,20 +89,30 @@ read-only: they create and change nothing.`,
 	root.SetErr(a.Err)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
-	for _, v := range verbs() {
-		root.AddCommand(a.command(v))
+	for _, g := range groups() {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
+		for _, v := range g.verbs {
+			cmd := a.command(v)
+			cmd.GroupID = g.title
+			root.AddCommand(cmd)
+		}
 	}
 	completeValues(root)
 	return root
 }
 
-func verbs() []verb {
-	return []verb{
-		createVerb(), importVerb(), exportVerb(),
-		getVerb(), putVerb(), deleteVerb(), scanVerb(), countVerb(), keysVerb(),
-		infoVerb(), doctorVerb(), statsVerb(), topVerb(), diffVerb(), explainVerb(), dumpVerb(), mapVerb(),
-		checkVerb(), repairVerb(), compactVerb(), backupVerb(), restoreVerb(),
-		demoVerb(), demoWriterVerb(), crashtestVerb(), benchVerb(),
+// group is a part of the list of commands.
+type group struct {
+	title string
+	verbs []verb
+}
+
+func groups() []group {
+	return []group{
+		{"Store and read", []verb{createVerb(), importVerb(), exportVerb(), getVerb(), putVerb(), deleteVerb(), scanVerb(), countVerb()}},
+		{"Look", []verb{infoVerb(), statsVerb(), topVerb(), keysVerb(), diffVerb(), mapVerb(), explainVerb(), dumpVerb(), doctorVerb()}},
+		{"Keep in order", []verb{checkVerb(), repairVerb(), compactVerb(), backupVerb(), restoreVerb()}},
+		{"Try", []verb{demoVerb(), crashtestVerb(), benchVerb(), demoWriterVerb()}},
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +78,30 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 				assert.LessOrEqual(t, len(line), 101, "too wide: %s", line)
 			}
 		})
+	}
+}
+
+// TestExamplesAreCommandLines: every line of the examples and of the README is one that
+// its command takes.
+func TestExamplesAreCommandLines(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "README.md"))
+	require.NoError(t, err)
+	lines := regexp.MustCompile(`(?m)^\./pmemctl .*$`).FindAllString(string(readme), -1)
+	assert.NotEmpty(t, lines)
+	root := (&App{Out: io.Discard, Err: io.Discard}).newRoot()
+	for _, cmd := range append(visible(root), root) {
+		lines = append(lines, strings.Split(strings.Trim(cmd.Example, "\n"), "\n")...)
+	}
+	for _, line := range lines {
+		parts := regexp.MustCompile(`pmemctl ([^|>#]*)`).FindStringSubmatch(line)
+		require.NotEmpty(t, parts, line)
+		command, _, _ := strings.Cut(parts[1], "   ") // a remark
+		words := strings.Fields(strings.ReplaceAll(command, "< ", "<"))
+		words = slices.DeleteFunc(words, func(word string) bool { return strings.HasPrefix(word, "<") })
+		target, rest, err := (&App{Out: io.Discard, Err: io.Discard}).newRoot().Find(words)
+		require.NoError(t, err, line)
+		require.NoError(t, target.ParseFlags(rest), line)
+		require.NoError(t, target.ValidateArgs(target.Flags().Args()), line)
 	}
 }
 
