@@ -57,6 +57,24 @@
 // become durable by checkpoints, which concurrent writers share (commit.go). See
 // docs/durability.md for the promises.
 //
+// # Cost, units, errors
+//
+// With n entries: calls for one key are O(1), amortized over splits for those that
+// insert, and O(size) in the value; GetMany, PutMany and Apply so for each key. Open,
+// Snapshot, Clear, Sync, Stats and Len do not depend on n (Open but for a file that
+// nothing vouches for, Len until an unclean open has counted). All, Scan to the end,
+// Backup, Check, Survey, Compact and Repair are O(n). Memory on the Go heap does not
+// depend on n, but for Check and Repair.
+//
+// All sizes are in bytes, and names of figures say so.
+//
+// Any call may return ErrClosed, ErrCorrupt (a *CorruptError with the place), and what
+// the operating system says, wrapped; any write ErrReadOnly, ErrFull, ErrTooLarge and
+// ErrPoisoned; any lookup ErrTooLarge for a key that no table can hold. Errors are
+// compared with errors.Is. What else a method may return its text says. After an error
+// nothing was changed, except after ErrPoisoned, whose outcome is unknown, and by
+// PutMany, which may have stored some.
+//
 // # Where the ideas come from
 //
 // Extendible hashing: Fagin et al., 1979; on persistent memory with segments and
