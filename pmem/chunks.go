@@ -22,12 +22,15 @@ type chunkTable struct {
 const chunksPerPage = 1024
 
 type chunkPage struct {
-	chunks [chunksPerPage]chunk
-	free   [chunksPerPage / 64]uint64 // the chunks that are free
+	chunks []chunk                    // as many as the file has
+	free   [chunksPerPage / 64]uint64 // those that are free
 }
 
 // pagesOf is how many pages n chunks take.
 func pagesOf(n int) int { return (n + chunksPerPage - 1) / chunksPerPage }
+
+// chunksFrom is how many of n chunks lie in the page that begins with the first.
+func chunksFrom(first, n int) int { return min(chunksPerPage, n-first) }
 
 func newChunkTable(g layout.Geometry, n int) chunkTable {
 	return chunkTable{geometry: g, n: n, pages: make([]*chunkPage, pagesOf(n))}
@@ -56,13 +59,13 @@ func (t *chunkTable) state(i int) chunkState {
 func (t *chunkTable) at(i int) *chunk {
 	p := t.pages[i/chunksPerPage]
 	if p == nil {
-		p = new(chunkPage)
 		first := i - i%chunksPerPage
-		for j := first; j < min(t.n, first+chunksPerPage); j++ {
-			state := t.idle(j)
-			p.chunks[j-first].state = state
+		p = &chunkPage{chunks: make([]chunk, chunksFrom(first, t.n))}
+		for j := range p.chunks {
+			state := t.idle(first + j)
+			p.chunks[j].state = state
 			if state == chunkFree {
-				bitset(p.free[:]).set(j - first)
+				bitset(p.free[:]).set(j)
 			}
 		}
 		t.pages[i/chunksPerPage] = p
@@ -134,7 +137,8 @@ func (t *chunkTable) extend(n int) {
 		t.pages = append(t.pages, new(chunkPage))
 	}
 	for i := t.n; i < n; i++ {
-		t.pages[i/chunksPerPage].chunks[i%chunksPerPage] = chunk{state: chunkMeta}
+		p := t.pages[i/chunksPerPage]
+		p.chunks = append(p.chunks, chunk{state: chunkMeta})
 	}
 	t.n = n
 }
@@ -158,6 +162,10 @@ func (t *chunkTable) cut(n int) (free int) {
 	}
 	clear(t.pages[pagesOf(n):])
 	t.n, t.pages = n, t.pages[:pagesOf(n)]
+	if first := n - n%chunksPerPage; first < n && t.pages[first/chunksPerPage] != nil {
+		p := t.pages[first/chunksPerPage]
+		p.chunks = p.chunks[:n-first]
+	}
 	return free
 }
 
@@ -167,9 +175,8 @@ func (t *chunkTable) each(fn func(i int, c *chunk)) {
 		if page == nil {
 			continue
 		}
-		first := p * chunksPerPage
-		for j := range min(chunksPerPage, t.n-first) {
-			fn(first+j, &page.chunks[j])
+		for j := range page.chunks {
+			fn(p*chunksPerPage+j, &page.chunks[j])
 		}
 	}
 }

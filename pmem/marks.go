@@ -10,13 +10,11 @@ import (
 // Marks collects which blocks the roots reach, for the sweep after an open. Mark
 // may be called from many goroutines; the rest may not overlap with it.
 type Marks struct {
-	p     *Pool
-	n     int // chunks
-	pages []atomic.Pointer[markedPage]
+	p *Pool
+	n int // chunks
+	// pages are nil until one of their chunks is reached; see chunkTable.
+	pages []atomic.Pointer[[]markedChunk]
 }
-
-// markedPage is nil until one of its chunks is reached; see chunkTable.
-type markedPage [chunksPerPage]markedChunk
 
 type markedChunk struct {
 	// bits has one bit per block; nil until the chunk is reached. It is replaced
@@ -41,7 +39,7 @@ func (p *Pool) NewMarksNow() *Marks {
 }
 
 func (p *Pool) newMarks(chunks int) *Marks {
-	return &Marks{p: p, n: chunks, pages: make([]atomic.Pointer[markedPage], pagesOf(chunks))}
+	return &Marks{p: p, n: chunks, pages: make([]atomic.Pointer[[]markedChunk], pagesOf(chunks))}
 }
 
 // of is what is marked of chunk i, nil if nothing is.
@@ -50,7 +48,7 @@ func (m *Marks) of(i int) *markedBits {
 	if page == nil {
 		return nil
 	}
-	return page[i%chunksPerPage].bits.Load()
+	return (*page)[i%chunksPerPage].bits.Load()
 }
 
 // add has the first caller's bits be those of chunk i, and returns them.
@@ -58,12 +56,13 @@ func (m *Marks) add(i int, mb *markedBits) *markedBits {
 	at := &m.pages[i/chunksPerPage]
 	page := at.Load()
 	if page == nil {
-		page = new(markedPage)
+		chunks := make([]markedChunk, chunksFrom(i-i%chunksPerPage, m.n))
+		page = &chunks
 		if !at.CompareAndSwap(nil, page) {
 			page = at.Load()
 		}
 	}
-	if c := &page[i%chunksPerPage]; !c.bits.CompareAndSwap(nil, mb) {
+	if c := &(*page)[i%chunksPerPage]; !c.bits.CompareAndSwap(nil, mb) {
 		return c.bits.Load()
 	}
 	return mb
@@ -76,8 +75,8 @@ func (m *Marks) each(fn func(i int, mb *markedBits) bool) {
 		if page == nil {
 			continue
 		}
-		for j := range page {
-			if mb := page[j].bits.Load(); mb != nil && !fn(p*chunksPerPage+j, mb) {
+		for j := range *page {
+			if mb := (*page)[j].bits.Load(); mb != nil && !fn(p*chunksPerPage+j, mb) {
 				return
 			}
 		}
