@@ -308,9 +308,10 @@ func TestGolden(t *testing.T) {
 	}
 	home, err := os.Getwd()
 	require.NoError(t, err)
-	reached := map[int]bool{}
+	reached, ran := map[int]bool{}, 0
 	for _, verb := range verbs {
 		t.Run(verb, func(t *testing.T) {
+			ran++
 			results := goldenResults(t, verb, goldens[verb])
 			t.Chdir(home)
 			golden(t, filepath.Join("golden", verb+".txt"), transcript(verb, results))
@@ -321,7 +322,7 @@ func TestGolden(t *testing.T) {
 		})
 	}
 	for code := range kinds {
-		assert.True(t, reached[code], "exit code %d", code)
+		assert.True(t, reached[code] || ran < len(verbs), "exit code %d", code) // with -run, some were left out
 	}
 }
 
