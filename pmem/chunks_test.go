@@ -13,7 +13,11 @@ import (
 // which order: chunks of before the sweep, of after it, and that were cut off between.
 func TestChunkTable(t *testing.T) {
 	g := Geometry{Stripes: 1, ChunkBytes: 4096, SegmentBytes: 512}
-	for seed := range uint64(30) {
+	seeds := uint64(30)
+	if testing.Short() {
+		seeds = 4
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 1))
 		table := newChunkTable(layout.Geometry(g), 1+r.IntN(5*chunksPerPage))
 		free := make([]bool, table.n)

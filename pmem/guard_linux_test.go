@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/flush"
+	"pmemtable/internal/race"
 	"pmemtable/pmem"
 )
 
@@ -20,6 +21,9 @@ import (
 func TestGuardMakesAnErrorOfAFault(t *testing.T) {
 	if os.Getenv("PMEMTABLE_TEST_EXEC") != "" {
 		t.Skip("an emulator tells no address of a bus error")
+	}
+	if race.Enabled {
+		t.Skip("the race detector faults on a stack of its own")
 	}
 	path := filepath.Join(t.TempDir(), "p")
 	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, Media: pmem.PageCache, MaxSizeBytes: 1 << 20})

@@ -80,7 +80,8 @@ func TestCountersByKind(t *testing.T) {
 		ok(tab.Apply(b))
 	}, func(c *table.Counters) { c.Batched += 2; c.Batches++ })
 	check("sync", func() { ok(tab.Sync()) }, func(*table.Counters) {})
-	require.EqualValues(t, 1, reader.Activity().Checkpoints)
+	// At least this one's: the tree that Restore replaced is given back after a commit.
+	require.Positive(t, reader.Activity().Checkpoints)
 	check("reads", func() {
 		for range 100 {
 			_, _ = tab.Get(k(5))
