@@ -9,7 +9,7 @@ import (
 // Counters are for people who watch a pool, from this process or another: no state.
 // Nothing decides by them, so a crash may leave anything in their place, and their
 // stores neither reach the Hook nor are ever made durable. These methods can store
-// to the counters region only.
+// to counters only.
 
 // CountStripe adds to a counter of a stripe. The caller holds the stripe's lock: it
 // is a load and a store, without any synchronization. On a read-only pool it does
@@ -58,9 +58,10 @@ func (p *Pool) Counted() bool {
 // of another process meanwhile sees that they are of no session.
 func (p *Pool) beginCounters() {
 	p.storeCounter(p.regions.TableCounter(layout.CounterGeneration), 0)
-	end := p.regions.Counters + uint64(p.geometry.CountersBytes())
-	for at := p.regions.Counters; at < end; at += layout.WordBytes {
-		p.storeCounter(at, 0)
+	for _, r := range p.geometry.CounterRanges() {
+		for at := r[0]; at < r[0]+r[1]; at += layout.WordBytes {
+			p.storeCounter(at, 0)
+		}
 	}
 	p.storeCounter(p.regions.TableCounter(layout.CounterBegan), uint64(time.Now().UnixNano()))
 	p.storeCounter(p.regions.TableCounter(layout.CounterGeneration), p.session.Generation)

@@ -42,8 +42,9 @@ func (h *Heap) Image() []byte { return copyWords(h.mem[:h.bytes.Load()]) }
 func (h *Heap) State() []byte {
 	image := h.Image()
 	if header, err := layout.DecodeHeader(image); err == nil {
-		g := header.Geometry()
-		clear(image[g.Regions().Counters:][:g.CountersBytes()])
+		for _, r := range header.Geometry().CounterRanges() {
+			clear(image[r[0]:][:r[1]])
+		}
 	}
 	return image
 }

@@ -152,9 +152,10 @@ func TestCountersAreOfASession(t *testing.T) {
 	require.EqualValues(t, 1, reader.Stats().PutNew, "the last session's are there for who looks later")
 	require.NoError(t, reader.Close())
 
-	g := tiny(4)
-	for i := range image[g.Regions().Counters:][:g.CountersBytes()] {
-		image[int(g.Regions().Counters)+i] = byte(0xa5 + i)
+	for _, r := range tiny(4).CounterRanges() {
+		for i := range r[1] {
+			image[r[0]+i] = byte(0xa5 + i)
+		}
 	}
 	h = pmem.NewHeap(image, 8<<20)
 	reader = openOn(t, h, pmem.Options{ReadOnly: true}, nil)

@@ -2,16 +2,15 @@ package layout
 
 import "math/bits"
 
-// The counters region tells readers of other processes what the session does. It
-// is no part of the table's state: nothing decides by it, it is never written back
-// or drained for its own sake, and each session begins with zeros. After a power
-// loss it may hold anything.
+// The counters tell readers of other processes what the session does. They are no
+// part of the table's state: nothing decides by them, they are never written back or
+// drained for their own sake, and each session begins with zeros. After a power loss
+// they may be anything.
 //
-//	bytes 0 to 1535             the table's counters, below
-//	128 bytes for each stripe   two lines: operations, structure
-//
-// Counters that different locks guard never share a line with each other, and none
-// with a word that a lookup reads.
+// Those of the table lie in the control page, which every commit dirties anyway;
+// those of the stripes in a region of their own, two lines each: operations,
+// structure. Counters that different locks guard never share a line with each other,
+// and none with a word that a lookup reads.
 
 // CounterTable is a word of the table's counters.
 type CounterTable int
@@ -82,26 +81,32 @@ func LatencyBucket(nanoseconds uint64) int {
 // the first, twice as much for each further one. The last has no bound.
 func LatencyBound(bucket int) uint64 { return 1 << (latencyFirstBits + bucket) }
 
-const (
-	tableCounterBytes  = tableCounters * WordBytes
-	stripeCounterBytes = 2 * LineBytes
-)
+const stripeCounterBytes = 2 * LineBytes
 
 // The groups fit their places, and a stripe's lines begin a pair of lines.
 const (
 	_ = uint(CounterDrains - (CounterCheckpoints + latencyWords))
 	_ = uint(tableCounters - (CounterDrains + latencyWords))
 	_ = uint(stripeCounterBytes/WordBytes - StripeCounters)
-	_ = -uint(tableCounterBytes % stripeCounterBytes)
+	_ = uint(PageBytes - (ControlCounters + tableCounters*WordBytes))
+	_ = uint(ControlCounters - (ControlGeneration + LineBytes))
 )
 
-// CountersBytes is the size of the counters region.
-func (g Geometry) CountersBytes() int { return tableCounterBytes + g.Stripes*stripeCounterBytes }
+// countersBytes is the size of the stripes' region.
+func (g Geometry) countersBytes() int { return g.Stripes * stripeCounterBytes }
+
+// CounterRanges are the pieces of the file that hold counters: offsets and sizes.
+func (g Geometry) CounterRanges() [2][2]uint64 {
+	r := g.Regions()
+	return [2][2]uint64{{r.TableCounter(0), tableCounters * WordBytes}, {r.Counters, uint64(g.countersBytes())}}
+}
 
 // TableCounter is the offset of a counter of the table.
-func (r *Regions) TableCounter(c CounterTable) uint64 { return r.Counters + uint64(c)*WordBytes }
+func (r *Regions) TableCounter(c CounterTable) uint64 {
+	return r.Control + ControlCounters + uint64(c)*WordBytes
+}
 
 // StripeCounter is the offset of a counter of a stripe.
 func (r *Regions) StripeCounter(stripe int, c CounterStripe) uint64 {
-	return r.Counters + tableCounterBytes + uint64(stripe)*stripeCounterBytes + uint64(c)*WordBytes
+	return r.Counters + uint64(stripe)*stripeCounterBytes + uint64(c)*WordBytes
 }

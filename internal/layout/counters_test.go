@@ -16,13 +16,16 @@ func TestCountersShareNoLine(t *testing.T) {
 		g := layout.DefaultGeometry()
 		g.Stripes = stripes
 		r := g.Regions()
-		end := r.Counters + uint64(g.CountersBytes())
-		require.LessOrEqual(t, r.Versions+uint64(stripes*layout.LineBytes), r.Counters)
-		require.LessOrEqual(t, end, r.Root[0])
+		ranges := g.CounterRanges()
+		require.LessOrEqual(t, r.Control+layout.ControlGeneration+layout.LineBytes, ranges[0][0])
+		require.LessOrEqual(t, ranges[0][0]+ranges[0][1], r.Intent)
+		require.LessOrEqual(t, r.Versions+uint64(stripes*layout.LineBytes), ranges[1][0])
+		require.LessOrEqual(t, ranges[1][0]+ranges[1][1], r.Root[0])
 		owners := map[uint64]int{} // of lines: a stripe, or -1 for the table
 		own := func(at uint64, owner int) {
 			require.Zero(t, at%layout.WordBytes)
-			require.Less(t, at, end)
+			inside := func(r [2]uint64) bool { return at >= r[0] && at+layout.WordBytes <= r[0]+r[1] }
+			require.True(t, inside(ranges[0]) || inside(ranges[1]), "stripes %d, offset %#x", stripes, at)
 			line := at / layout.LineBytes
 			have, taken := owners[line]
 			require.True(t, !taken || have == owner, "stripes %d, offset %#x: of %d and %d", stripes, at, have, owner)

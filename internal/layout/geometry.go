@@ -74,7 +74,7 @@ type Regions struct {
 	Control    uint64
 	Intent     uint64
 	Versions   uint64    // one line per stripe
-	Counters   uint64    // of operations: see counters.go
+	Counters   uint64    // of the stripes: see counters.go
 	Root       [2]uint64 // root areas
 	Superblock [2]uint64
 	Arena      uint64 // the first chunk
@@ -93,7 +93,7 @@ func (g Geometry) Regions() Regions {
 	r.Control = take(PageBytes)
 	r.Intent = take(g.IntentBytes)
 	r.Versions = take(g.Stripes * LineBytes)
-	r.Counters = take(g.CountersBytes())
+	r.Counters = take(g.countersBytes())
 	r.Root[0], r.Root[1] = take(g.rootBytes()), take(g.rootBytes())
 	r.Superblock[0], r.Superblock[1] = take(g.SuperblockBytes()), take(g.SuperblockBytes())
 	r.Arena = roundUp(next, uint64(g.ChunkBytes))
@@ -106,6 +106,7 @@ const (
 	ControlEpoch      = 64  // the current epoch
 	ControlSize       = 128 // the file's size, published for readers of other processes
 	ControlGeneration = 192 // the session's generation, for readers of other processes
+	ControlCounters   = 1024
 )
 
 // Offsets inside a root area.
