@@ -62,6 +62,10 @@ ci: ## everything (.ci/run; STAGES="lint test ..." for some)
 large: ## 10 million entries: space, kill -9, reuse, GC (2 minutes, 2 GiB of disk)
 	cd bench && go run ./large
 
+.PHONY: limits
+limits: ## N=100000000 small entries: space, lookups, reopening (some 6 GiB of disk)
+	cd bench && go run ./limits -n $(or $(N),100000000)
+
 powercut: ## kill virtual machines that write, CUTS=20 (docs/guest.md)
 	.ci/guest powercut -cuts $(or $(CUTS),20) $(GUESTFLAGS)
 

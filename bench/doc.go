@@ -3,6 +3,7 @@
 //
 //	go run ./peers     beside the floor, Go's maps and other embedded stores
 //	go run ./commit    the cost of durability on a disk, beside other stores
+//	go run ./limits    100 million small entries
 //	go run ./large     10 million entries: space while growing, kill -9 and reopen, reuse, GC
 //
 // Build tags add peers: "peers" Pebble and Badger, which take minutes to compile,

@@ -61,10 +61,11 @@
 //
 // With n entries: calls for one key are O(1), amortized over splits for those that
 // insert, and O(size) in the value; GetMany, PutMany and Apply so for each key. Open,
-// Snapshot, Clear, Sync, Stats and Len do not depend on n (Open but for a file that
-// nothing vouches for, Len until an unclean open has counted). All, Scan to the end,
-// Backup, Check, Survey, Compact and Repair are O(n). Memory on the Go heap does not
-// depend on n, but for Check and Repair.
+// Snapshot, Clear and Len do not depend on n (Open but for a file that nothing vouches
+// for, Len until an unclean open has counted); Sync depends on what was written since the
+// last commit, Stats on the number of chunks. All, Scan to the end, Backup, Check, Survey,
+// Compact and Repair are O(n). The Go heap holds no entry,
+// only some bits for each block; Check and Repair need more while they run.
 //
 // All sizes are in bytes, and names of figures say so.
 //

@@ -163,3 +163,29 @@ var Variable int
 	require.Len(t, breaches, 2)
 	assert.Contains(t, breaches[0], "T.Gone")
 }
+
+var testName = regexp.MustCompile("`(Test[A-Z]\\w*)`")
+
+// TestNamesOfTests: the tests that the limits are shown by.
+func TestNamesOfTests(t *testing.T) {
+	tree := os.DirFS("../..")
+	tests := map[string]bool{}
+	for _, pattern := range []string{"table/*_test.go", "pmem/*_test.go", "contrib/datastore/*_test.go"} {
+		files, err := fs.Glob(tree, pattern)
+		require.NoError(t, err)
+		for _, name := range files {
+			names, err := declared(tree, name)
+			require.NoError(t, err)
+			for n := range names {
+				tests[n] = true
+			}
+		}
+	}
+	text, err := fs.ReadFile(tree, "docs/limits.md")
+	require.NoError(t, err)
+	named := testName.FindAllStringSubmatch(string(text), -1)
+	assert.Greater(t, len(named), 10)
+	for _, m := range named {
+		assert.True(t, tests[m[1]], "there is no %s", m[1])
+	}
+}
