@@ -224,3 +224,34 @@ func TestLatencies(t *testing.T) {
 	require.Equal(t, time.Duration(64), table.LatencyBound(0))
 	_ = table.Latencies{Count: math.MaxUint64}.Since(l)
 }
+
+// TestConflictsAreCounted: a read that met a version that moved is counted, from the
+// process that writes, and a reader of another counts its own.
+func TestConflictsAreCounted(t *testing.T) {
+	h := pmem.NewHeap(nil, 8<<20)
+	tab := openOn(t, h, pmem.Options{Geometry: tiny(1), Media: pmem.PageCache}, &table.Options{Durability: table.OnSync})
+	defer tab.Close()
+	require.NoError(t, tab.Put(key(1), value(1, 100)))
+	reader := openOn(t, h, pmem.Options{ReadOnly: true}, nil)
+	defer reader.Close()
+	stop, done := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+				tab.NextVersions()
+			}
+		}
+	}()
+	for tab.Stats().Conflicts == 0 || reader.Stats().Conflicts == 0 {
+		_, err := tab.Get(key(1))
+		require.NoError(t, err)
+		_, _ = reader.Get(key(1)) // it may give up: there is always another version
+	}
+	close(stop)
+	require.NoError(t, <-done)
+	require.Equal(t, tab.Stats().Conflicts, reader.Activity().Conflicts, "the writer's own are in the file")
+}

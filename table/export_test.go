@@ -50,3 +50,6 @@ func (t *Table) Depth(stripe int) uint {
 
 // SetSlowClock replaces the clock of slow calls, in nanoseconds.
 func (t *Table) SetSlowClock(clock func() int64) { t.slow.clock = clock }
+
+// NextVersions advances every stripe's version, as the reuse of blocks does.
+func (t *Table) NextVersions() { t.nextVersions() }
