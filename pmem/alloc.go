@@ -276,7 +276,9 @@ func (a *allocator) openChunk(i, class int) {
 func (a *allocator) describe(i int, d layout.Descriptor) {
 	chunk, offset := a.p.geometry.DescriptorPlace(i)
 	at := a.chunkAt(chunk) + offset
-	if w := d.Word(i); a.p.Load(at) != w {
+	// On a page cache also where it is there already: after a sync that failed, the page
+	// may count as clean and not be on the medium.
+	if w := d.Word(i); a.p.syncs || a.p.Load(at) != w {
 		a.p.Store(at, w)
 	}
 	a.p.PersistWord(at) // also one that was there: a kill may have left it undrained

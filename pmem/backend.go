@@ -19,6 +19,8 @@ type backend interface {
 	memory() []byte                             // as long as the pool may grow
 	sizeBytes() int64                           // of the file now
 	grow(newBytes int64) error                  // reserves what it adds
+	extend(newBytes int64) error                // by a hole, which nobody stores to before it is reserved
+	reserve(off uint64, n int) error            // fills such a hole
 	shrink(newBytes int64) error                // gives what is behind back; looking there stays harmless
 	keepReadersOut() (unlock func(), err error) // of other processes; fails if some are there
 	syncRange(off uint64, n int) error          // those bytes are durable, of whole pages
@@ -97,6 +99,22 @@ func (b *fileBackend) grow(newBytes int64) error {
 	}
 	b.known = newBytes
 	return nil
+}
+
+func (b *fileBackend) extend(newBytes int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known = newBytes
+	return b.file.Truncate(newBytes)
+}
+
+func (b *fileBackend) reserve(off uint64, n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	return b.sys.Reserve(b.file, int64(off), int64(n))
 }
 
 func (b *fileBackend) shrink(newBytes int64) error {

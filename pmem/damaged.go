@@ -190,6 +190,7 @@ func (p *Pool) guessHeader(page []byte, cause error, d *Damage) error {
 	p.geometry = best
 	h.Stripes, h.ChunkBytes = uint32(best.Stripes), uint32(best.ChunkBytes)
 	h.SegmentBytes, h.IntentBytes = uint32(best.SegmentBytes), uint32(best.IntentBytes)
+	h.LogBytes = uint32(best.LogBytes)
 	d.note("%v; taken to be of %d stripes, chunks of %d and segments of %d bytes", cause, best.Stripes, best.ChunkBytes, best.SegmentBytes)
 	return nil
 }
@@ -239,7 +240,7 @@ func (p *Pool) segmentsIn(at uint64, g Geometry) (n int) {
 	return n
 }
 
-// superblockPlaces returns the stripes and intent sizes under which an intact
+// superblockPlaces returns the stripes, intent and log sizes under which an intact
 // superblock lies where it should.
 func (p *Pool) superblockPlaces() (found []Geometry) {
 	g := DefaultGeometry()
@@ -253,8 +254,9 @@ func (p *Pool) superblockPlaces() (found []Geometry) {
 				if p.Load(at+layout.SuperStripes) != uint64(g.Stripes) {
 					continue
 				}
+				p.geometry.LogBytes = int(p.Load(at + layout.SuperLogBytes))
 				if _, ok := p.readSlot(i); ok {
-					found = append(found, g)
+					found = append(found, p.geometry)
 					break
 				}
 			}

@@ -86,6 +86,10 @@ func (b *heapBackend) grow(newBytes int64) error {
 	return nil
 }
 
+func (b *heapBackend) extend(newBytes int64) error { return b.grow(newBytes) }
+
+func (b *heapBackend) reserve(uint64, int) error { return nil }
+
 func (b *heapBackend) shrink(newBytes int64) error {
 	b.heap.bytes.Store(newBytes)
 	return nil
@@ -113,9 +117,13 @@ func (b *heapBackend) close() error {
 }
 
 // OpenHeap opens, or formats, a pool on a heap medium. Options.Media says which
-// medium it passes for; Auto is PageCache.
+// medium it passes for; Auto is PageCache. Unlike a file it has no log unless
+// Options.Geometry asks for one.
 func OpenHeap(h *Heap, opts Options) (*Pool, error) {
 	opts.MaxSizeBytes = int64(len(h.mem))
+	if opts.Geometry.LogBytes == 0 {
+		opts.Geometry.LogBytes = -1
+	}
 	opts, err := opts.fill()
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ import (
 // says nothing of what is wrong with it or where, leaves something behind when it
 // fails, or shares a file with another writer.
 
-var smallGeometry = pmem.Geometry{Stripes: 2, ChunkBytes: 4096, SegmentBytes: 512, IntentBytes: 4096}
+var smallGeometry = pmem.Geometry{Stripes: 2, ChunkBytes: 4096, SegmentBytes: 512, IntentBytes: 4096, LogBytes: 4096}
 
 // small are the options of a small pool in a file.
 func small() pmem.Options {
@@ -425,6 +425,7 @@ func TestHeaderIsNotOurs(t *testing.T) {
 		"cut before the arena":   {whole[:p.Regions().Arena-1], pmem.ErrCorrupt},
 		"text mode transfer":     {with(func(b []byte) { b[5], b[6] = '\n', 0x96 }), pmem.ErrNotPool},
 		"newer version":          {with(func(b []byte) { le.PutUint32(b[12:], layout.FormatVersion+1); recrc(b, le) }), pmem.ErrVersion},
+		"older version":          {with(func(b []byte) { le.PutUint32(b[12:], layout.FormatVersion-1); recrc(b, le) }), pmem.ErrVersion},
 		"version 0":              {with(func(b []byte) { le.PutUint32(b[12:], 0); recrc(b, le) }), pmem.ErrVersion},
 		"features":               {with(func(b []byte) { le.PutUint64(b[16:], 1<<63); recrc(b, le) }), pmem.ErrVersion},
 		"other byte order":       {with(func(b []byte) { binary.BigEndian.PutUint32(b[8:], 0x01020304); recrc(b, binary.BigEndian) }), pmem.ErrVersion},
@@ -436,6 +437,9 @@ func TestHeaderIsNotOurs(t *testing.T) {
 		"chunks huge":            {with(func(b []byte) { le.PutUint32(b[52:], 1<<31); recrc(b, le) }), pmem.ErrCorrupt},
 		"segment over chunk":     {with(func(b []byte) { le.PutUint32(b[56:], 8192); recrc(b, le) }), pmem.ErrCorrupt},
 		"intent huge":            {with(func(b []byte) { le.PutUint32(b[60:], 1<<31); recrc(b, le) }), pmem.ErrCorrupt},
+		"log huge":               {with(func(b []byte) { le.PutUint32(b[72:], 1<<31); recrc(b, le) }), pmem.ErrCorrupt},
+		"log of 5000":            {with(func(b []byte) { le.PutUint32(b[72:], 5000); recrc(b, le) }), pmem.ErrCorrupt},
+		"log beyond the end":     {with(func(b []byte) { le.PutUint32(b[72:], 1<<30); recrc(b, le) }), pmem.ErrCorrupt},
 		"stripes beyond the end": {with(func(b []byte) { le.PutUint32(b[48:], 4096); recrc(b, le) }), pmem.ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {

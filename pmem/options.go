@@ -3,6 +3,7 @@ package pmem
 import (
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"os"
 	"strings"
 
@@ -75,7 +76,7 @@ type Superblock = layout.Superblock
 // defaults.
 type Options struct {
 	// Geometry of a pool that is created; ignored for one that exists. Fields
-	// that are zero take the default.
+	// that are zero take the default; negative LogBytes are none.
 	Geometry Geometry
 	// MaxSizeBytes bounds the file and sets the size of the mapping, which is
 	// address space only. 0: 64 GiB, or less where the process may not map as
@@ -116,11 +117,17 @@ func (o Options) fill() (Options, error) {
 	if g.IntentBytes == 0 {
 		g.IntentBytes = d.IntentBytes
 	}
-	if err := g.Validate(); err != nil {
-		return o, err
-	}
 	if o.MaxSizeBytes == 0 {
 		o.MaxSizeBytes, o.shrinkMap = defaultMaxSizeBytes, true
+	}
+	switch {
+	case g.LogBytes == 0:
+		g.LogBytes = defaultLogBytes(o.MaxSizeBytes)
+	case g.LogBytes < 0:
+		g.LogBytes = 0
+	}
+	if err := g.Validate(); err != nil {
+		return o, err
 	}
 	if o.MaxSizeBytes < 0 || o.MaxSizeBytes > layout.MaxFileBytes {
 		return o, fmt.Errorf("maximum size: %d bytes are not between 0 and %d", o.MaxSizeBytes, int64(layout.MaxFileBytes))
@@ -138,4 +145,16 @@ func (o Options) fill() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
+}
+
+// logShare of the largest size that a file may have is what its log gets at most.
+const logShare = 16
+
+// defaultLogBytes is the room for the log of a pool that may grow to maxBytes.
+func defaultLogBytes(maxBytes int64) int {
+	most := min(int64(DefaultGeometry().LogBytes), maxBytes/logShare)
+	if most < layout.MinLogBytes {
+		return 0
+	}
+	return 1 << (bits.Len64(uint64(most)) - 1)
 }

@@ -1,6 +1,7 @@
 package pmem
 
 import (
+	"errors"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -88,6 +89,7 @@ func (p *Pool) format(g Geometry) error {
 		ChunkBytes:   uint32(g.ChunkBytes),
 		SegmentBytes: uint32(g.SegmentBytes),
 		IntentBytes:  uint32(g.IntentBytes),
+		LogBytes:     uint32(g.LogBytes),
 		CreatedUnix:  time.Now().Unix(),
 	}
 	var seed [8]byte
@@ -100,7 +102,12 @@ func (p *Pool) format(g Geometry) error {
 	if size > int64(len(p.backend.memory())) {
 		return &FullError{Path: p.path, SizeBytes: int(size), Reason: errMaxSize}
 	}
-	if err := p.backend.grow(size); err != nil {
+	// The log's room is a hole until somebody needs it.
+	err := errors.Join(p.backend.grow(int64(r.Log)), p.backend.extend(int64(r.Log)+int64(g.LogBytes)))
+	if err == nil {
+		err = p.backend.grow(size)
+	}
+	if err != nil {
 		return &FullError{Path: p.path, SizeBytes: int(size), Reason: err}
 	}
 	p.size.Store(uint64(size))
@@ -115,7 +122,7 @@ func (p *Pool) format(g Geometry) error {
 	clear(page)
 	session.Encode(page)
 	p.Copy(r.Session[0], page)
-	p.Persist(Range{0, int(r.Arena)})
+	p.Persist(Range{0, int(r.Log)})
 	return p.Sync()
 }
 

@@ -48,24 +48,28 @@ func (p *Pool) SameBoot() bool {
 // epoch and intent must be in order before: from here on a kill finds the new
 // session. On persistent memory and tmpfs, whose truth after a crash is the
 // working root, floor voids the superblock slots, which would only pin space.
-func (p *Pool) BeginSession(floor uint64) error {
+func (p *Pool) BeginSession(floor uint64) error { return p.beginSession(Session{Floor: floor}) }
+
+// BeginReplay is BeginSession where the truth stays the committed root, with the log
+// behind it up to the position logEnd, until EndReplay.
+func (p *Pool) BeginReplay(floor, logEnd uint64) error {
+	return p.beginSession(Session{Floor: floor, Replaying: 1, LogEnd: logEnd})
+}
+
+func (p *Pool) beginSession(s Session) error {
 	p.sessionMu.Lock()
 	defer p.sessionMu.Unlock()
-	p.session = Session{
-		Generation: p.previous.Generation + 1,
-		Sequence:   p.previous.Sequence,
-		BootID:     p.ident.bootID,
-		Inode:      p.ident.inode,
-		Dev:        p.ident.dev,
-		BirthSec:   p.ident.birthSec,
-		BirthNsec:  p.ident.birthNsec,
-		PID:        uint32(os.Getpid()),
-		Medium:     uint8(p.medium),
-		Floor:      floor,
-	}
+	s.Generation = p.previous.Generation + 1
+	s.Sequence = p.previous.Sequence
+	s.BootID = p.ident.bootID
+	s.Inode, s.Dev = p.ident.inode, p.ident.dev
+	s.BirthSec, s.BirthNsec = p.ident.birthSec, p.ident.birthNsec
+	s.PID = uint32(os.Getpid())
+	s.Medium = uint8(p.medium)
 	if p.forced {
-		p.session.Forced = 1
+		s.Forced = 1
 	}
+	p.session = s
 	// A kill may have left the record that the open found stored but not durable.
 	// The new one overwrites the other, so this one must be durable first.
 	found := p.regions.Session[p.session.Sequence&1^1]
@@ -77,8 +81,22 @@ func (p *Pool) BeginSession(floor uint64) error {
 		return err
 	}
 	p.beginCounters()
+	p.Store(p.regions.Control+layout.ControlReplaying, uint64(s.Replaying))
 	p.Store(p.regions.Control+layout.ControlSize, p.size.Load())
 	p.Store(p.regions.Control+layout.ControlGeneration, p.session.Generation)
+	return nil
+}
+
+// EndReplay records that the working root is the truth of this session from now on.
+// What the log held has been committed.
+func (p *Pool) EndReplay(floor uint64) error {
+	p.sessionMu.Lock()
+	defer p.sessionMu.Unlock()
+	p.session.Replaying, p.session.LogEnd, p.session.Floor = 0, 0, floor
+	if err := p.writeSession(); err != nil {
+		return err
+	}
+	p.Store(p.regions.Control+layout.ControlReplaying, 0)
 	return nil
 }
 
@@ -105,12 +123,12 @@ func (p *Pool) MarkClean(sequence uint64) error {
 }
 
 // MarkPoisoned records that a sync failed and that the superblock with sequence
-// lastGood is the last one known to be durable. It goes around the mapping, whose
-// write-back has just failed.
-func (p *Pool) MarkPoisoned(lastGood uint64) error {
+// lastGood, with the log behind it up to the position logEnd, is the last state
+// known to be durable.
+func (p *Pool) MarkPoisoned(lastGood, logEnd uint64) error {
 	p.sessionMu.Lock()
 	defer p.sessionMu.Unlock()
-	p.session.Poisoned, p.session.LastGood = 1, lastGood
+	p.session.Poisoned, p.session.LastGood, p.session.LogEnd = 1, lastGood, logEnd
 	return p.writeSession()
 }
 

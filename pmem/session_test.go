@@ -50,7 +50,7 @@ func TestSessionRecordsAlternate(t *testing.T) {
 			lastGood uint64
 		}{
 			{func() error { return p.BeginSession(generation * 7) }, 0, 0, 0},
-			{func() error { return p.MarkPoisoned(generation * 11) }, 0, 1, generation * 11},
+			{func() error { return p.MarkPoisoned(generation*11, generation) }, 0, 1, generation * 11},
 		} {
 			before := sessions(t, h)
 			require.NoError(t, step.do())

@@ -14,6 +14,9 @@ type System interface {
 	// so that no later store to it can find the medium full. On an error the
 	// file's size is as before.
 	Allocate(f *os.File, oldBytes, newBytes int64) error
+	// Reserve reserves the space of n bytes from off, a hole within the file, so that
+	// no later store to it can find the medium full.
+	Reserve(f *os.File, off, n int64) error
 	// Map maps lengthBytes of the file from its start, shared; the file may be
 	// shorter. With daxOnly the mapping must be one whose metadata the kernel
 	// keeps durable (MAP_SYNC), or the call fails with errNotDAX.
@@ -67,13 +70,21 @@ type identity struct {
 
 // writeZeros extends a file where the file system cannot reserve space.
 func writeZeros(f *os.File, oldBytes, newBytes int64) error {
-	zeros := make([]byte, 1<<20)
-	for at := oldBytes; at < newBytes; {
-		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), newBytes-at)], at)
+	if err := fillZeros(f, oldBytes, newBytes-oldBytes); err != nil {
+		return errors.Join(err, f.Truncate(oldBytes))
+	}
+	return nil
+}
+
+// fillZeros writes n zeros from off on.
+func fillZeros(f *os.File, off, n int64) error {
+	zeros := make([]byte, min(n, 1<<20))
+	for end := off + n; off < end; {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), end-off)], off)
 		if err != nil {
-			return errors.Join(err, f.Truncate(oldBytes))
+			return err
 		}
-		at += int64(n)
+		off += int64(n)
 	}
 	return nil
 }

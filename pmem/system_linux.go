@@ -15,17 +15,32 @@ const isWindows = false
 
 // Allocate implements System.
 func (realSystem) Allocate(f *os.File, oldBytes, newBytes int64) error {
+	err := fallocate(f, oldBytes, newBytes-oldBytes)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errors.ErrUnsupported):
+		return writeZeros(f, oldBytes, newBytes)
+	}
+	// ext4 keeps what it had reserved before it ran out.
+	return errors.Join(err, f.Truncate(oldBytes))
+}
+
+// Reserve implements System. Where fallocate is not supported, zeros that are
+// stored later do as much.
+func (realSystem) Reserve(f *os.File, off, n int64) error {
+	if err := fallocate(f, off, n); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return fillZeros(f, off, n)
+}
+
+// fallocate reserves the space of n bytes from off; errors.ErrUnsupported where the
+// file system cannot.
+func fallocate(f *os.File, off, n int64) error {
 	for {
-		err := unix.Fallocate(int(f.Fd()), 0, oldBytes, newBytes-oldBytes)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
-			return writeZeros(f, oldBytes, newBytes)
-		default:
-			// ext4 keeps what it had reserved before it ran out.
-			return errors.Join(os.NewSyscallError("fallocate", err), f.Truncate(oldBytes))
+		if err := unix.Fallocate(int(f.Fd()), 0, off, n); !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("fallocate", err)
 		}
 	}
 }

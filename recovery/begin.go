@@ -68,11 +68,7 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	if err := s.commitFirst(p); err != nil {
 		return nil, err
 	}
-	floor := p.Previous().Floor
-	if p.Media() != pmem.PageCache {
-		floor, s.Protected = s.NextSequence, nil
-	}
-	if err := p.BeginSession(floor); err != nil {
+	if err := s.beginSession(p); err != nil {
 		return nil, fmt.Errorf("begin session: %w", err)
 	}
 	for i := range p.Geometry().Stripes {
@@ -81,6 +77,19 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	}
 	pmem.Fence()
 	return s, nil
+}
+
+// beginSession is step 5. A log that is to be taken up keeps the committed root the
+// truth, on every medium, until that is done.
+func (s *Start) beginSession(p *pmem.Pool) error {
+	floor := p.Previous().Floor
+	if s.Decision.Log.Generation != 0 {
+		return p.BeginReplay(floor, s.Decision.LogEnd)
+	}
+	if p.Media() != pmem.PageCache {
+		floor, s.Protected = s.NextSequence, nil
+	}
+	return p.BeginSession(floor)
 }
 
 // order puts the working root in order (step 2 of Begin). It returns what of it is

@@ -20,6 +20,10 @@ type Decision struct {
 	Poisoned bool
 	// Clean: the previous session was closed in order.
 	Clean bool
+	// Log is what the log holds beside Slot, up to the position LogEnd, of what was
+	// acknowledged: the truth is both. Of generation 0 if that is nothing.
+	Log    layout.LogSpan
+	LogEnd uint64
 	// Why says it in words, for operators.
 	Why string
 }
@@ -28,6 +32,30 @@ type Decision struct {
 // what that session promised, and what a crash could do to it, depend on where
 // it ran.
 func Choose(p *pmem.Pool) (Decision, error) {
+	d, err := chooseRoot(p)
+	d.LogEnd = ^uint64(0)
+	if err != nil || d.Working || d.Clean || d.Slot.Log.Generation == 0 {
+		return d, err
+	}
+	prev := p.Previous()
+	if prev.Poisoned != 0 || prev.Replaying != 0 {
+		d.LogEnd = prev.LogEnd
+	}
+	frames := 0
+	err = ReadLog(p, d.Slot.Log, d.LogEnd, func(uint64, []LogChange) error { frames++; return errEnough })
+	if err == errEnough {
+		err = nil
+	}
+	// After a failed sync also if there is none: what lies behind the end must not
+	// count at a later open either.
+	if frames > 0 || prev.Poisoned != 0 {
+		d.Log = d.Slot.Log
+		d.Why += ", and the log behind it"
+	}
+	return d, err
+}
+
+func chooseRoot(p *pmem.Pool) (Decision, error) {
 	prev := p.Previous()
 	slots := p.Slots()
 	var d Decision
@@ -46,6 +74,9 @@ func Choose(p *pmem.Pool) (Decision, error) {
 	case prev.Clean != 0:
 		d.Clean, d.Why = true, "the committed root: closed in order"
 		d.Slot = withSequence(slots, prev.LastGood)
+	case prev.Replaying != 0:
+		d.Unproven = !p.SameFile()
+		d.Why = "the last committed root: the previous session ended before it had taken up the log"
 	case p.SameFile() && direct:
 		d.Working, d.Why = true, "the working root: not closed, but on persistent memory every acknowledged write is in it"
 	case p.SameFile() && p.SameBoot():

@@ -116,13 +116,27 @@ func (t *Table) Apply(b *Batch) (err error) {
 	if len(r.stripes) == 0 {
 		return nil
 	}
-	epoch, changed, err := r.run()
+	at, changed, err := r.run()
 	if err != nil {
 		return err
 	}
 	t.countBatch(changed)
 	r.watch.enters(committing)
-	return t.acknowledge(epoch, changed)
+	return t.acknowledge(at, changed)
+}
+
+// storeMetadata replaces the metadata record; if onlyOver is not 0, only where it is
+// the record at that offset.
+func (t *Table) storeMetadata(meta []byte, onlyOver uint64) error {
+	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: true, onlyOver: onlyOver}
+	defer r.unpack()
+	b := NewBatch()
+	b.SetMetadata(meta)
+	if err := r.fill(b); err != nil {
+		return err
+	}
+	_, _, err := r.run()
+	return err
 }
 
 // fill is step 1.
@@ -163,7 +177,7 @@ func (r *batchRun) fill(b *Batch) error {
 }
 
 // run is steps 2 to 6.
-func (r *batchRun) run() (epoch uint64, changed bool, err error) {
+func (r *batchRun) run() (at point, changed bool, err error) {
 	t := r.table
 	r.watch.enters(locking)
 	t.intentMu.Lock()
@@ -178,16 +192,20 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 			err = r.stock(missing, round)
 		}
 		if err != nil {
-			return 0, false, err
+			return point{}, false, err
 		}
 	}
 	defer r.unlock()
 	if len(r.stores) == 0 {
+		committed := t.commits.committedEpoch()
 		for _, i := range r.stripes {
-			epoch = max(epoch, t.stripes[i].lastChange)
+			if s := &t.stripes[i]; s.lastChange > committed {
+				at = at.and(s.last())
+			}
 		}
-		return epoch, false, nil
+		return at, false, nil
 	}
+	at = point{t.epoch.Load(), r.log()}
 	t.intents++
 	t.pool.WriteIntent(t.intents, r.stores)
 	ranges := make([]pmem.Range, len(r.stores))
@@ -197,8 +215,26 @@ func (r *batchRun) run() (epoch uint64, changed bool, err error) {
 	}
 	t.pool.Persist(ranges...)
 	t.pool.ClearIntent()
-	r.settle()
-	return t.epoch.Load(), true, nil
+	r.settle(at.logged)
+	return at, true, nil
+}
+
+// log appends the batch to the log, as one that takes effect whole or not at all.
+func (r *batchRun) log() uint64 {
+	t := r.table
+	if !t.redo.enabled {
+		return 0
+	}
+	var changes []change
+	for i := range r.ops {
+		if r.act[i] {
+			changes = append(changes, t.logged(&r.ops[i]))
+		}
+	}
+	if r.hasMeta {
+		changes = append(changes, change{layout.LogMetadata, t.pool.Bytes(r.meta, layout.RecordBytes(0, r.metaBytes))})
+	}
+	return t.redo.add(changes...)
 }
 
 // stock takes the blocks that a plan lacked. Each round of plans costs as much as the
@@ -372,18 +408,18 @@ func (r *batchRun) list() error {
 }
 
 // settle is step 6: what the stores made of the stripes.
-func (r *batchRun) settle() {
+func (r *batchRun) settle(logged uint64) {
 	t := r.table
 	for i := range r.ops {
 		m, at := &r.ops[i], &r.places[i]
 		if !r.act[i] {
 			continue
 		}
-		t.settle(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m, at)
+		t.settle(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m, at, logged)
 	}
 	if r.hasMeta {
 		s := &t.stripes[0]
-		s.lastChange = t.epoch.Load()
+		s.lastChange, s.lastLogged = t.epoch.Load(), logged
 		t.noteBorn(s, r.meta, layout.RecordBytes(0, r.metaBytes))
 		if r.oldMeta.offset != 0 {
 			t.retire(s, r.oldMeta.offset, r.oldMeta.Birth, r.oldMeta.Size())

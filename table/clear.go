@@ -61,7 +61,7 @@ func (t *Table) replaceTree(next *tree) (err error) {
 		_ = t.guarded(func() error { t.freeTree(old, epoch); return nil })
 	})
 	next.watch.enters(committing)
-	return t.acknowledge(epoch, true)
+	return t.acknowledge(point{epoch: epoch}, true)
 }
 
 // trees are the cleared trees whose space is not given back yet.
@@ -124,6 +124,7 @@ func (t *Table) swapRoots(next *tree) (old recovery.Roots, epoch uint64, err err
 	p.Persist(pmem.Range{Offset: to, Bytes: layout.RootStripes + len(t.stripes)*layout.WordBytes})
 
 	pointer := r.Control + layout.ControlRoot
+	t.redo.close()
 	t.intents++
 	p.WriteIntent(t.intents, []layout.IntentStore{{Offset: pointer, Word: to}})
 	p.Store(pointer, to)
@@ -135,7 +136,7 @@ func (t *Table) swapRoots(next *tree) (old recovery.Roots, epoch uint64, err err
 	epoch = t.epoch.Load()
 	for i := range t.stripes {
 		s := &t.stripes[i]
-		s.count, s.based, s.lastChange = next.counts[i], true, epoch
+		s.count, s.based, s.lastChange, s.lastLogged = next.counts[i], true, epoch, 0
 		// What was linked since the last commit is no longer reached and may be
 		// reused: the next commit must not list it.
 		s.born, s.bornOver = s.born[:0], true

@@ -39,13 +39,20 @@ type committer struct {
 
 	failed atomic.Pointer[error] // the sync that failed; never nil again afterwards
 
-	mu        sync.Mutex // guards all below to leading; no lock is taken under it
-	good      int        // slot of the last durable commit
-	last      uint64     // sequence of the last durable commit
-	count     uint64     // checkpoints
-	wake      sync.Cond  // on mu
-	committed uint64     // epochs up to it are durable
-	leading   bool       // some waiter runs a checkpoint for all
+	mu        sync.Mutex     // guards all below to leading; no lock is taken under it
+	good      int            // slot of the last durable commit
+	last      uint64         // sequence of the last durable commit
+	goodLog   layout.LogSpan // the log that goes on from it
+	goodEnd   uint64         // how far, for one of an earlier session
+	count     uint64         // checkpoints
+	wake      sync.Cond      // on mu
+	committed uint64         // epochs up to it are durable
+	leading   bool           // some waiter runs a checkpoint for all
+	logged    uint64         // position up to which this session's log is durable
+	flushing  bool           // some waiter flushes the log for all
+	failing   bool           // nothing more is logged
+
+	crowded atomic.Bool // a checkpoint to make room in the log has begun
 
 	// For Interval: when the oldest write that no cut has caught was made, and the
 	// oldest that the checkpoint under way will commit. By now(), 0 none.
@@ -70,6 +77,7 @@ type frozen struct {
 	guard  *protector
 	born   []layout.Extent  // all that was linked in the epoch, nil if that is too much
 	fresh  map[int]struct{} // chunks whose descriptors no commit covers
+	log    layout.LogSpan   // what follows in the log
 }
 
 // cut freezes the table at this instant. A cut for a commit takes the lists of
@@ -142,6 +150,7 @@ func (t *Table) freeze(f *frozen, commits bool) {
 	if commits {
 		t.takeBorn(f)
 		t.commits.catchOldest()
+		f.log = t.redo.cut(f.epoch)
 	}
 	f.guard = t.epochs.protect(f.epoch)
 	at := t.pool.Regions().Control + layout.ControlEpoch
@@ -176,6 +185,7 @@ func (t *Table) checkpoint() (err error) {
 	if err := t.poison(); err != nil {
 		return err
 	}
+	t.growLog()
 	defer trace.StartRegion(context.Background(), "pmemtable.checkpoint").End()
 	began := now()
 	f := t.cut(true)
@@ -187,6 +197,7 @@ func (t *Table) checkpoint() (err error) {
 		CountsKnown: f.counts != nil,
 		Roots:       f.roots.Stripes,
 		Counts:      f.counts,
+		Log:         f.log,
 	}
 	if f.counts == nil {
 		sb.Counts = make([]uint64, len(t.stripes))
@@ -202,8 +213,9 @@ func (t *Table) checkpoint() (err error) {
 		t.epochs.release(p)
 	}
 	c.slots = append(c.slots[:0], f.guard)
+	t.redo.committed(f.log)
 	c.mu.Lock()
-	c.good, c.last, c.committed = c.idle, c.next, f.epoch
+	c.good, c.last, c.committed, c.goodLog = c.idle, c.next, f.epoch, f.log
 	c.count++
 	c.mu.Unlock()
 	c.wake.Broadcast()
@@ -219,41 +231,127 @@ func (t *Table) checkpoint() (err error) {
 	return nil
 }
 
+// point is what must be durable before a call may return that changed, or saw, what a
+// stripe holds: the log up to a position, or everything of an epoch.
+type point struct {
+	epoch  uint64
+	logged uint64 // 0: it is not in the log
+}
+
+// and is the point at which both are durable.
+func (p point) and(q point) point {
+	switch {
+	case p.epoch == 0:
+		return q
+	case q.epoch == 0:
+		return p
+	case p.logged == 0 || q.logged == 0:
+		return point{epoch: max(p.epoch, q.epoch)}
+	}
+	return point{max(p.epoch, q.epoch), max(p.logged, q.logged)}
+}
+
+// committedEpoch is the epoch up to which all is durable in the tree.
+func (c *committer) committedEpoch() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.committed
+}
+
 // waitCommitted returns when everything of the epoch is durable on the medium.
-// Of many callers one runs the checkpoint for all; those that come while one is
-// under way share the next.
-func (t *Table) waitCommitted(epoch uint64) error {
+func (t *Table) waitCommitted(epoch uint64) error { return t.waitDurable(point{epoch: epoch}) }
+
+// waitDurable returns when what the point says is durable on the medium. Of many
+// callers one flushes the log, or runs the checkpoint, for all; those that come while
+// one is under way share the next.
+func (t *Table) waitDurable(p point) error {
 	if t.pool.Media() != pmem.PageCache {
 		return nil
 	}
 	c := &t.commits
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.committed < epoch {
+	first := uint64(0) // the epoch that must be committed first
+	for c.committed < p.epoch && (p.logged == 0 || c.logged < p.logged) {
+		if p.logged == 0 {
+			first = p.epoch
+		} else if first <= c.committed {
+			first = 0
+		}
 		switch {
 		case c.failed.Load() != nil:
 			return *c.failed.Load()
-		case c.leading:
+		case first != 0 && c.leading, first == 0 && c.flushing:
 			c.wake.Wait()
+		case first != 0:
+			t.leadCheckpoint()
 		default:
-			c.leading = true
-			c.mu.Unlock()
-			_ = t.checkpoint() // an error is in failed
-			c.mu.Lock()
-			c.leading = false
-			c.wake.Broadcast()
+			first = t.leadFlush()
 		}
 	}
 	return nil
 }
 
+// leadCheckpoint runs a checkpoint for all who wait for one. commits.mu is held, but
+// not meanwhile.
+func (t *Table) leadCheckpoint() {
+	c := &t.commits
+	c.leading = true
+	c.mu.Unlock()
+	_ = t.checkpoint() // an error is in failed
+	c.mu.Lock()
+	c.leading = false
+	c.wake.Broadcast()
+}
+
+// leadFlush flushes the log for all who wait for that, or returns the epoch that must
+// be committed first. commits.mu is held, but not meanwhile.
+func (t *Table) leadFlush() (first uint64) {
+	c := &t.commits
+	c.flushing = true
+	c.mu.Unlock()
+	var end uint64
+	err := t.guarded(func() (err error) {
+		end, first, err = t.flushLog()
+		return err
+	})
+	c.mu.Lock()
+	c.flushing = false
+	if err == nil && first == 0 && !c.failing {
+		c.logged = end
+	}
+	c.wake.Broadcast()
+	return first
+}
+
 // fail poisons the table: it is unknown what the medium holds of what was stored
 // since the last good commit, and the kernel may have dropped it, so readers go
-// back to that commit and nobody writes any more.
+// back to that commit, with what the log is known to hold laid over it, and nobody
+// writes any more.
 func (t *Table) fail(cause error) error {
-	err := fmt.Errorf("%s: %w: %w", t.pool.Path(), ErrPoisoned, cause)
 	c := &t.commits
+	c.mu.Lock()
+	if c.failing {
+		for c.failed.Load() == nil {
+			c.wake.Wait()
+		}
+		c.mu.Unlock()
+		return *c.failed.Load()
+	}
+	c.failing = true // a flush that succeeds from now on is not acknowledged
+	end := c.goodEnd
+	if c.goodLog.Generation == t.redo.generation {
+		end = c.logged
+	}
+	c.mu.Unlock()
+	err := fmt.Errorf("%s: %w: %w", t.pool.Path(), ErrPoisoned, cause)
+	tail, unread := t.readTail(c.goodLog, end)
+	if unread != nil {
+		err = fmt.Errorf("%w (and the log cannot be read: %w)", err, unread)
+	}
 	t.lockAll()
+	t.tail.Store(tail) // in this order, see find
+	t.advanceVersions()
 	t.roots.Store(t.pool.SlotRoots(c.good))
 	t.metadataAt.Store(t.pool.SlotMetadata(c.good))
 	c.failed.Store(&err) // before a writer can take the slot's roots for its own
@@ -261,7 +359,7 @@ func (t *Table) fail(cause error) error {
 	c.mu.Lock() // who has looked at failed is waiting by now
 	c.mu.Unlock()
 	c.wake.Broadcast()
-	if e := t.pool.MarkPoisoned(c.last); e != nil {
+	if e := t.pool.MarkPoisoned(c.last, end); e != nil {
 		t.pool.Logger().Error("the failed sync could not be recorded", "path", t.pool.Path(), "err", e)
 	}
 	t.pool.Logger().Error("a sync failed: the table takes no writes any more", "path", t.pool.Path(), "err", cause)
@@ -276,25 +374,25 @@ func (t *Table) poison() error {
 	return nil
 }
 
-// acknowledge waits until a call that observed the given epoch may return.
+// acknowledge waits until a call may return that observed what is durable at a point.
 //
 // Interval: what is not committed was noted in oldest or oldestCut before its call
 // returned. A change that begins an interval later finds it there, however slow a
 // sync or starved a goroutine is, and waits for an epoch no older. So nothing is lost
 // that returned an interval before a change began which has returned too.
-func (t *Table) acknowledge(epoch uint64, changed bool) error {
-	if t.pool.Media() != pmem.PageCache || epoch == 0 {
+func (t *Table) acknowledge(at point, changed bool) error {
+	if t.pool.Media() != pmem.PageCache || at.epoch == 0 {
 		return nil
 	}
 	switch t.durability.kind {
 	case always:
-		return t.waitCommitted(epoch)
+		return t.waitDurable(at)
 	case interval:
 		if changed {
 			t.commits.noteWrite()
 		}
 		if t.commits.age() > t.durability.interval*3/4 {
-			return t.waitCommitted(epoch)
+			return t.waitDurable(at)
 		}
 	}
 	return nil

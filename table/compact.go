@@ -61,7 +61,7 @@ func (t *Table) CompactWith(ctx context.Context, opts CompactOptions) (err error
 	t.nextVersions()
 	freed, err := t.pool.Shrink()
 	if err == nil && freed > 0 {
-		err = t.waitCommitted(t.lastChange())
+		err = t.waitCommitted(t.last().epoch)
 	}
 	return err
 }
@@ -265,13 +265,5 @@ func (c *compaction) moveMetadata() error {
 	if err != nil {
 		return err
 	}
-	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: true, onlyOver: word}
-	defer r.unpack()
-	b := NewBatch()
-	b.SetMetadata(meta)
-	if err := r.fill(b); err != nil {
-		return err
-	}
-	_, _, err = r.run()
-	return err
+	return t.storeMetadata(meta, word)
 }

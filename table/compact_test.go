@@ -17,7 +17,7 @@ func TestCompactGivesSpaceBack(t *testing.T) {
 	for _, media := range mediaHere() {
 		t.Run(media.String(), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.pmt")
-			tab, err := table.Open(path, &table.Options{Media: media, Durability: table.OnSync, Stripes: 4})
+			tab, err := table.Open(path, &table.Options{Media: media, Durability: table.OnSync, Stripes: 4, LogSize: -1})
 			require.NoError(t, err)
 			n, bound := alone(60_000, 20_000, 10_000), 0.25 // a tenth of the entries is left, and what is there in any case
 			if n < 60_000 {

@@ -28,16 +28,18 @@ type crashSetup struct {
 	media      pmem.Media
 	reboots    bool // the crash takes the machine with it
 	durability table.Durability
+	logBytes   int // of the log, 0 for none
 }
 
 var (
-	crashX86         = crashSetup{"x86", crashtest.X86, pmem.DAX, false, table.Always}
-	crashARM         = crashSetup{"arm", crashtest.ARM, pmem.DAX, false, table.Always}
-	crashCache       = crashSetup{"cache", crashtest.PageCache, pmem.Auto, true, table.Always}
-	crashCacheOnSync = crashSetup{"cache-onsync", crashtest.PageCache, pmem.Auto, true, table.OnSync}
-	crashKilled      = crashSetup{"cache-kill", crashtest.Kill, pmem.Auto, false, table.OnSync}
-	crashTmpfs       = crashSetup{"tmpfs-kill", crashtest.Kill, pmem.Tmpfs, false, table.Always}
-	crashSetups      = []crashSetup{crashX86, crashARM, crashCache, crashCacheOnSync, crashKilled, crashTmpfs}
+	crashX86         = crashSetup{"x86", crashtest.X86, pmem.DAX, false, table.Always, 0}
+	crashARM         = crashSetup{"arm", crashtest.ARM, pmem.DAX, false, table.Always, 0}
+	crashCache       = crashSetup{"cache", crashtest.PageCache, pmem.Auto, true, table.Always, 0}
+	crashLog         = crashSetup{"cache-log", crashtest.PageCache, pmem.Auto, true, table.Always, layout.MinLogBytes}
+	crashCacheOnSync = crashSetup{"cache-onsync", crashtest.PageCache, pmem.Auto, true, table.OnSync, 0}
+	crashKilled      = crashSetup{"cache-kill", crashtest.Kill, pmem.Auto, false, table.OnSync, 0}
+	crashTmpfs       = crashSetup{"tmpfs-kill", crashtest.Kill, pmem.Tmpfs, false, table.Always, 0}
+	crashSetups      = []crashSetup{crashX86, crashARM, crashCache, crashLog, crashCacheOnSync, crashKilled, crashTmpfs}
 )
 
 // crashPassHook performs stores and does nothing else: with a hook, a build without
@@ -53,15 +55,22 @@ func crashGeometry(stripes int) pmem.Geometry {
 	return pmem.Geometry{Stripes: stripes, ChunkBytes: 4096, SegmentBytes: 512, IntentBytes: 4096}
 }
 
+// geometry is that of the setup's pools.
+func (s crashSetup) geometry(stripes int) pmem.Geometry {
+	g := crashGeometry(stripes)
+	g.LogBytes = s.logBytes
+	return g
+}
+
 const crashSeed = 1
 
-// crashMaxBytes is the size of every pool here: eleven pages and 16 chunks.
-const crashMaxBytes = 27 * layout.PageBytes
+// maxBytes is the size of the setup's pools: eleven pages, the log, and 16 chunks.
+func (s crashSetup) maxBytes() int { return 27*layout.PageBytes + s.logBytes }
 
 // crashEmptyImage is a new, cleanly closed pool with a known seed and room for chunks
 // that need not grow.
 func crashEmptyImage(s crashSetup, stripes int) []byte {
-	g := crashGeometry(stripes)
+	g := s.geometry(stripes)
 	h := pmem.NewHeap(nil, 1<<20)
 	p, err := pmem.OpenHeap(h, pmem.Options{Geometry: g, Media: s.media, Hook: crashPassHook{}})
 	if err != nil {
@@ -77,13 +86,13 @@ func crashEmptyImage(s crashSetup, stripes int) []byte {
 	page := make([]byte, layout.PageBytes)
 	header.Encode(page)
 	copy(image, page)
-	return append(image, make([]byte, crashMaxBytes-len(image))...)
+	return append(image, make([]byte, s.maxBytes()-len(image))...)
 }
 
 // crashFillFreeSpace makes a new pool's free space anything but zero: nothing may
 // depend on it, chunk descriptors of free chunks included.
-func crashFillFreeSpace(image []byte) []byte {
-	for i := int(crashGeometry(1).Regions().Arena); i < len(image); i++ {
+func crashFillFreeSpace(s crashSetup, image []byte) []byte {
+	for i := int(layout.Geometry(s.geometry(1)).Regions().Arena); i < len(image); i++ {
 		image[i] = byte(0xa5 + i)
 	}
 	return image
@@ -205,8 +214,17 @@ func (c *crashTable) open() error {
 	if err := c.openPool(p); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
+	if err := c.judgeOpen(); err != nil {
+		c.tab.Die() // the bench's medium is used again
+		return err
+	}
+	return nil
+}
+
+// judgeOpen waits for what an open leaves to the background, and looks at it.
+func (c *crashTable) judgeOpen() error {
 	first := c.tab.Epoch()
-	<-p.Swept()
+	<-c.tab.Pool().Swept()
 	c.tab.Len() // waits for the count
 	// What is found is frozen while it is marked, which holds only of what was born
 	// before the session.
@@ -300,7 +318,7 @@ func (p crashProgram) String() string {
 
 func (p crashProgram) Run(t *crashtest.Tracer) ([]byte, error) {
 	image := t.Image()
-	heap := pmem.NewHeap(image, crashMaxBytes)
+	heap := pmem.NewHeap(image, p.setup.maxBytes())
 	c := crashTable{setup: p.setup, heap: heap, hook: t}
 	if err := c.open(); err != nil {
 		return nil, err
@@ -323,7 +341,7 @@ func (p crashProgram) Run(t *crashtest.Tracer) ([]byte, error) {
 // crashImageAfter runs a program without a crash and returns the medium, closed in
 // order.
 func crashImageAfter(s crashSetup, image []byte, ops []crashOp) []byte {
-	c := crashTable{setup: s, heap: pmem.NewHeap(image, crashMaxBytes), hook: crashPassHook{}}
+	c := crashTable{setup: s, heap: pmem.NewHeap(image, s.maxBytes()), hook: crashPassHook{}}
 	err := c.open()
 	now := crashContent{}
 	for _, o := range ops {
@@ -667,9 +685,9 @@ func (o *crashOracle) reopen(t *crashTable, want crashContent, kill bool) error 
 // crashBench is a heap that takes one image after the other: making a new one for
 // each would cost more than the judgement.
 type crashBench struct {
-	heap    *pmem.Heap
-	writer  *pmem.Pool // only for its Copy
-	reboots bool
+	heap   *pmem.Heap
+	writer *pmem.Pool // only for its Copy
+	setup  crashSetup
 	// found, unless nil, is the print of what each image held that was judged good,
 	// for oracles of one initial image that look up the same keys and crash no
 	// recovery: a second judgement could only find the same, so the next time only
@@ -679,9 +697,9 @@ type crashBench struct {
 
 func (b *crashBench) load(image []byte) *pmem.Heap {
 	// Only a medium that cannot grow is used again: growth is in the background.
-	if b.heap == nil || len(image) != crashMaxBytes || b.writer.SizeBytes() != crashMaxBytes {
-		b.heap = pmem.NewHeap(image, crashMaxBytes)
-		if b.reboots {
+	if most := b.setup.maxBytes(); b.heap == nil || len(image) != most || b.writer.SizeBytes() != uint64(most) {
+		b.heap = pmem.NewHeap(image, most)
+		if b.setup.reboots {
 			b.heap.Reboot() // once: the number wraps around
 		}
 		p, err := pmem.OpenHeap(b.heap, pmem.Options{Media: pmem.Tmpfs})

@@ -80,7 +80,7 @@ func crashRunHistory(s crashSetup, seed uint64, clients, callsEach int) (*crashH
 		calls: make([]call, clients*callsEach), results: make([]result, clients*callsEach),
 	}
 	tracer := crashtest.NewTracer(crashEmptyImage(s, 2))
-	c := crashTable{setup: s, heap: pmem.NewHeap(tracer.Image(), crashMaxBytes), hook: tracer}
+	c := crashTable{setup: s, heap: pmem.NewHeap(tracer.Image(), s.maxBytes()), hook: tracer}
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -203,11 +203,11 @@ func crashBaseSeed(t *testing.T) uint64 {
 }
 
 func TestCrashedHistoriesHaveAnOrder(t *testing.T) {
-	for _, s := range []crashSetup{crashX86, crashARM, crashCache} {
+	for _, s := range []crashSetup{crashX86, crashARM, crashCache, crashLog} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			began, seed := time.Now(), crashBaseSeed(t)
-			bench := &crashBench{reboots: s.reboots}
+			bench := &crashBench{setup: s}
 			var figures crashtest.Figures
 			for i := range crashHistories() {
 				clients, calls := 2+i%7, 24
@@ -274,7 +274,7 @@ func TestLongProgramsSurviveCrashes(t *testing.T) {
 		}
 		p := crashProgram{setup: s, start: crashContent{}, ops: ops}
 		image := crashEmptyImage(s, 2)
-		oracle := newCrashOracle(p, crashKeys(2, 30, "1"), &crashBench{reboots: s.reboots})
+		oracle := newCrashOracle(p, crashKeys(2, 30, "1"), &crashBench{setup: s})
 		oracle.useEvery = 8
 		suite := crashtest.Suite{
 			Image: image, Oracle: oracle, Workload: p, Model: s.model,

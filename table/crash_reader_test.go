@@ -31,7 +31,7 @@ func (w crashStoppedWriter) run(image []byte) (*crashtest.Trace, error) {
 	}
 	tracer := crashtest.NewTracer(image)
 	tracer.Sites = true
-	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: tracer}
+	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, w.setup.maxBytes()), hook: tracer}
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (w crashStoppedWriter) write(c *crashTable, t *crashtest.Tracer) error {
 // pendingStore finds the event at which the writer is to be stopped.
 func (w crashStoppedWriter) pendingStore(image []byte) (int, error) {
 	tracer := crashtest.NewTracer(image)
-	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: tracer}
+	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, w.setup.maxBytes()), hook: tracer}
 	if err := c.open(); err != nil {
 		return 0, err
 	}

@@ -37,7 +37,7 @@ type crashRecoverTable struct {
 }
 
 func (r crashRecoverTable) Run(t *crashtest.Tracer) ([]byte, error) {
-	heap := pmem.NewHeap(t.Image(), crashMaxBytes)
+	heap := pmem.NewHeap(t.Image(), r.setup.maxBytes())
 	if r.setup.reboots {
 		heap.Reboot()
 		heap.Reboot() // not the boot that the oracle's bench is in
@@ -67,7 +67,7 @@ func TestCrashInsideRecovery(t *testing.T) {
 				image := crashImageAfter(s, crashEmptyImage(s, 1), startOps)
 				for _, ops := range crashRecoveryPrograms(k) {
 					p := crashProgram{setup: s, start: crashAfter(startOps), ops: ops}
-					oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: s.reboots})
+					oracle := newCrashOracle(p, k.extra[:30], &crashBench{setup: s})
 					oracle.useEvery = 4
 					suite := crashtest.Suite{
 						Image: image, Workload: p, Oracle: oracle, Model: s.model,
@@ -125,7 +125,7 @@ type crashSecondLife struct {
 
 func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
 	image := t.Image()
-	look := crashTable{setup: l.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: crashPassHook{}}
+	look := crashTable{setup: l.setup, heap: pmem.NewHeap(image, l.setup.maxBytes()), hook: crashPassHook{}}
 	err := look.open()
 	if err == nil {
 		l.saw, err = known.read(&look)
@@ -134,7 +134,7 @@ func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
 	if err != nil {
 		return err
 	}
-	c := crashTable{setup: l.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: t}
+	c := crashTable{setup: l.setup, heap: pmem.NewHeap(image, l.setup.maxBytes()), hook: t}
 	p, err := pmem.OpenHeap(c.heap, pmem.Options{Media: l.setup.media, Hook: t})
 	if err == nil {
 		err = c.openPool(p)
@@ -241,7 +241,7 @@ func (l *crashSecondLife) allowedOfMany(acked, began bool) (allowed []crashConte
 // the second must see to it before it acts on it.
 func TestKillThenPowerLoss(t *testing.T) {
 	k := theCrashWorld()
-	for _, s := range []crashSetup{crashX86, crashARM, crashCache} {
+	for _, s := range []crashSetup{crashX86, crashARM, crashCache, crashLog} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
@@ -272,7 +272,7 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 		return figures, err
 	}
 	trace := tracer.Trace()
-	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: p.setup.reboots, found: map[uint64]uint64{}})
+	oracle := newCrashOracle(p, k.extra[:30], &crashBench{setup: p.setup, found: map[uint64]uint64{}})
 	oracle.openEvery, oracle.useEvery = crashOpenEvery(), 4
 	oracle.known = append(oracle.known, k.b)
 	last := len(p.ops) - 1
@@ -315,8 +315,8 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 func TestCreationIsDurable(t *testing.T) {
 	for _, s := range crashSetups {
 		tracer := crashtest.NewTracer(nil)
-		h := pmem.NewHeap(nil, crashMaxBytes)
-		p, err := pmem.OpenHeap(h, pmem.Options{Geometry: crashGeometry(2), Media: s.media, Hook: tracer})
+		h := pmem.NewHeap(nil, s.maxBytes())
+		p, err := pmem.OpenHeap(h, pmem.Options{Geometry: s.geometry(2), Media: s.media, Hook: tracer})
 		require.NoError(t, err)
 		require.NoError(t, p.Close())
 		trace := tracer.Trace()

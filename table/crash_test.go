@@ -285,11 +285,11 @@ func TestEveryProgramSurvivesEveryCrash(t *testing.T) {
 					if crashMore {
 						depth++
 					}
-					if start.name == "dirty" && (s.name == "x86" || s.name == "cache") {
+					if start.name == "dirty" && (s.name == "x86" || s.name == "cache" || s.name == "cache-log") {
 						depth++
 					}
 				}
-				bench := &crashBench{reboots: s.reboots, found: map[uint64]uint64{}}
+				bench := &crashBench{setup: s, found: map[uint64]uint64{}}
 				began := time.Now()
 				var figures crashtest.Figures
 				for n := 1; n <= depth; n++ {

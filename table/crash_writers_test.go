@@ -38,7 +38,7 @@ func (w crashTwoWriters) run(image []byte) (*crashtest.Trace, error) {
 	}
 	tracer = crashtest.NewTracer(image)
 	tracer.Sites = true
-	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, crashMaxBytes), hook: tracer}
+	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, w.setup.maxBytes()), hook: tracer}
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (w crashTwoWriters) program() crashProgram {
 func crashWritersTrace(t *testing.T, s crashSetup) mutantTrace {
 	k := theCrashWorld()
 	start := crashPuts(k.a)
-	image := crashImageAfter(s, crashFillFreeSpace(crashEmptyImage(s, 1)), start)
+	image := crashImageAfter(s, crashFillFreeSpace(s, crashEmptyImage(s, 1)), start)
 	long := func(c byte) []byte { return bytes.Repeat([]byte{c}, 300) } // a class of its own
 	w := crashTwoWriters{setup: s, start: crashAfter(start),
 		first:  crashOp{kind: crashPut, key: k.a, value: long('f')},
@@ -77,7 +77,7 @@ func crashWritersTrace(t *testing.T, s crashSetup) mutantTrace {
 	trace, err := w.run(image)
 	require.NoError(t, err)
 	p := crashProgram{setup: s, start: w.start, ops: []crashOp{w.second, w.first}}
-	oracle := newCrashOracle(p, k.extra[:30], &crashBench{reboots: s.reboots})
+	oracle := newCrashOracle(p, k.extra[:30], &crashBench{setup: s})
 	oracle.openEvery = crashOpenEvery()
 	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashTinyOr(crashtest.Bound{Images: 64, Pairs: 40, Samples: 20})}
 	return mutantTrace{name: s.name + "/two writers", trace: trace.From(trace.Find(0, crashtest.Begin, 1)), suite: suite}

@@ -312,11 +312,13 @@ func (d *disk) arm(r *rand.Rand, kill bool) *trap {
 	// A commit in the background may go into it: r is the caller's alone.
 	own := rand.New(rand.NewPCG(r.Uint64(), 0))
 	t := &trap{to: ^uint64(0), more: r.IntN(60), kill: kill, rng: own}
-	if n := r.IntN(5); n < 4 { // a part that is seldom stored to
+	if n := r.IntN(6); n < 5 { // a part that is seldom stored to
 		t.more = r.IntN(2) * r.IntN(10)
 		switch n {
 		case 0:
-			t.from, t.to = regions.Superblock[0], regions.Arena
+			t.from, t.to = regions.Superblock[0], regions.Log
+		case 4:
+			t.from, t.to = regions.Log, regions.Arena // nowhere if there is no log
 		case 1:
 			t.from, t.to = regions.Intent+layout.IntentCount, regions.Intent+layout.IntentCount+8
 		case 2:

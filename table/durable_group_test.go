@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"pmemtable/pmem"
 	"pmemtable/table"
 )
 
@@ -25,8 +26,10 @@ type gated struct {
 	early   bool // a sync has arrived already
 }
 
-func newGated(t *testing.T, o *table.Options) *gated {
-	g := &gated{disk: newDisk(formatted(t, tiny(4)), 2<<20, 0), arrived: make(chan int), pass: make(chan struct{})}
+func newGated(t *testing.T, o *table.Options) *gated { return newGatedOn(t, o, tiny(4)) }
+
+func newGatedOn(t *testing.T, o *table.Options, geometry pmem.Geometry) *gated {
+	g := &gated{disk: newDisk(formatted(t, geometry), 2<<20, 0), arrived: make(chan int), pass: make(chan struct{})}
 	g.open.Store(true)
 	g.disk.beforeSync = func(n int, whole bool) error {
 		if whole && !g.open.Load() {

@@ -36,11 +36,14 @@ type frozenState struct {
 
 func newLife(t *testing.T, r *rand.Rand, d table.Durability, stripes int) *life {
 	l := &life{t: t, r: r, durability: d, keys: 20 + r.IntN(150), counts: map[string]int{}}
-	l.disk = newDisk(formatted(t, tiny(stripes)), 3<<20, 0)
+	l.disk = newDisk(formatted(t, withLog(stripes, logSizes[r.IntN(len(logSizes))])), 3<<20, 0)
 	l.history.base = diskState{entries: map[string]string{}}
 	l.open()
 	return l
 }
+
+// logSizes are none, one that is full all the time, and one that grows.
+var logSizes = []int{-1, 4 << 10, 64 << 10}
 
 func (l *life) open() {
 	var err error
@@ -258,6 +261,22 @@ func (l *life) cut() {
 		kill(l.tab)
 	}
 	l.disk = l.disk.after(image)
+	for l.r.IntN(3) == 0 { // in the middle of the open that follows, too
+		l.counts["cut in open"]++
+		trap := l.disk.arm(l.r, l.r.IntN(2) == 0)
+		l.open()
+		<-l.tab.Pool().Swept()
+		crashed := l.disk.disarm()
+		kill(l.tab)
+		switch {
+		case !crashed: // nothing was stored where the trap was
+			l.disk = l.disk.after(l.disk.cutNow(l.r))
+		case trap.disk != nil:
+			l.disk = trap.disk
+		default:
+			l.disk = l.disk.after(trap.image)
+		}
+	}
 	l.open()
 	have, err := readState(l.tab)
 	require.NoError(l.t, err)

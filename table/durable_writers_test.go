@@ -47,6 +47,8 @@ func (m *member) does(v int) diskChange {
 	key := func(n int) string { return fmt.Sprintf("writer %d key %d", m.number, n%memberKeys) }
 	value := func(i uint32) string { return string(told(uint32(m.number)<<8|i, uint32(v), 1+v%5)) }
 	switch {
+	case v%29 == 9: // too large for a small log
+		return diskChange{puts: [][2]string{{key(v), string(told(uint32(m.number)<<8, uint32(v), 90))}}}
 	case v%11 == 5:
 		return diskChange{removes: []string{key(v * 7)}}
 	case v%13 == 6:
@@ -226,7 +228,18 @@ func TestPowerCutsUnderSeveralWriters(t *testing.T) {
 		t.Run(fmt.Sprintf("%v, syncs of up to %v", c.durability, c.slowest), func(t *testing.T) {
 			r := seeded(t)
 			for range rounds(6, 2) {
-				d := newDisk(formatted(t, tiny(4)), 4<<20, 0)
+				d := newDisk(formatted(t, withLog(4, logSizes[r.IntN(len(logSizes))])), 4<<20, 0)
+				jitter := rand.New(rand.NewPCG(r.Uint64(), 0))
+				var mu sync.Mutex
+				d.beforeSync = func(_ int, whole bool) error { // a medium that takes its time
+					mu.Lock()
+					pause := jitter.IntN(4)
+					mu.Unlock()
+					if whole {
+						time.Sleep(time.Duration(pause) * 200 * time.Microsecond)
+					}
+					return nil
+				}
 				tab, err := d.open(&table.Options{Durability: c.durability})
 				require.NoError(t, err)
 				d.beforeSync = func(n int, _ bool) error { time.Sleep(c.slowest * time.Duration(n%4) / 3); return nil }

@@ -19,6 +19,13 @@ func OpenColliding(p *pmem.Pool, opts *Options, hash func(key []byte) uint64) (*
 // Pool is the table's pool.
 func (t *Table) Pool() *pmem.Pool { return t.pool }
 
+// LogOpen tells whether changes go into the log.
+func (t *Table) LogOpen() bool {
+	t.redo.mu.Lock()
+	defer t.redo.mu.Unlock()
+	return t.redo.open
+}
+
 // GetUnchecked reads as Get does but leaves out what makes that safe: neither a
 // version check nor a pin. It plants the race that the suite must catch.
 func (t *Table) GetUnchecked(key []byte) []byte {

@@ -118,7 +118,7 @@ func (t *Table) segmentFrom(cursor uint64) (entries []scanned, next uint64, err 
 	if err != nil {
 		return nil, 0, err
 	}
-	return entries, next, nil
+	return t.tailNow().over(entries, cursor, next), next, nil
 }
 
 // validated calls read with a stripe's root until what it read can be trusted, and
@@ -304,7 +304,7 @@ func (t *Table) countSlots() (n int) {
 		}
 		n += there
 		if err != nil || next == 0 {
-			return n
+			return n + t.beyond(t.tailNow())
 		}
 		cursor = next
 	}

@@ -48,9 +48,18 @@ func (t *Table) damageError(f *found) error {
 	return t.pool.Corrupt(f.object, f.at, "a lookup met what no table holds there")
 }
 
-// find looks a key up in the working tree.
+// find looks a key up in the working tree, or the one that readers have gone back to.
+// Who finds that one finds the tail over it, too: the tail is stored before the
+// versions advance, and they before the roots, and the reader's loads of them come the
+// other way round.
 func (t *Table) find(f *found, key []byte, hash uint64) {
-	t.findIn(f, t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits))), key, hash)
+	root := t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits)))
+	if tail := t.tail.Load(); tail != nil {
+		if tail = t.tailNow(); tail != nil && tail.find(f, key) {
+			return
+		}
+	}
+	t.findIn(f, root, key, hash)
 }
 
 // findIn looks a key up below a stripe root.

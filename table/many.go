@@ -80,7 +80,7 @@ func (t *Table) PutMany(keys, values [][]byte) (err error) {
 		}
 	}
 	g.watch.enters(committing)
-	return t.acknowledge(g.epoch, true)
+	return t.acknowledge(g.at, true)
 }
 
 // putGroup stores a group of entries under the locks of all their stripes.
@@ -93,7 +93,7 @@ type putGroup struct {
 	later   []int // ops that need a structural change first, and those behind them
 	ranges  []pmem.Range
 	slots   []uint64 // that were stored
-	epoch   uint64
+	at      point    // when all of them are durable
 	watch   *watch
 	did     structural
 }
@@ -104,7 +104,7 @@ var putGroups = sync.Pool{New: func() any { return new(putGroup) }}
 // release gives the group's memory back. It keeps nothing of the caller's.
 func (g *putGroup) release() {
 	clear(g.ops[:cap(g.ops)])
-	g.table, g.epoch, g.watch, g.did = nil, 0, nil, structural{}
+	g.table, g.at, g.watch, g.did = nil, point{}, nil, structural{}
 	putGroups.Put(g)
 }
 
@@ -128,7 +128,7 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 		}
 		m := &g.ops[i]
 		err = t.attemptFilled(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m)
-		g.epoch = max(g.epoch, m.epoch)
+		g.at = g.at.and(m.at)
 		g.did.add(m.kit.did)
 	}
 	return err
@@ -220,11 +220,12 @@ func (g *putGroup) publish() error {
 		if t.pool.Flushes() {
 			word |= layout.SlotPending
 		}
+		logged := t.logChange(m)
 		t.pool.Store(slot, word)
 		g.ranges = append(g.ranges, pmem.Range{Offset: slot, Bytes: layout.WordBytes})
 		g.slots = append(g.slots, slot)
-		t.settle(s, m, &at)
-		g.epoch = max(g.epoch, m.epoch)
+		t.settle(s, m, &at, logged)
+		g.at = g.at.and(m.at)
 	}
 	g.finish()
 	return nil

@@ -20,6 +20,9 @@ func (t *Table) Metadata() (meta []byte, err error) {
 		version := t.version(0) // the record is retired as one of stripe 0
 		roots := t.roots.Load()
 		meta, err := t.readMetadata(t.loadMetadataWord())
+		if tail := t.tailNow(); tail != nil && tail.hasMeta {
+			meta, err = bytes.Clone(tail.meta), nil
+		}
 		if t.unchanged(0, version) && t.roots.Load() == roots {
 			return meta, err
 		}

@@ -50,7 +50,7 @@ type mutation struct {
 	changed bool
 	held    bool // the condition of a kind that changes nothing
 	old     []byte
-	epoch   uint64 // what must be committed before the call may return
+	at      point // what must be durable before the call may return
 }
 
 type mutationKind uint8
@@ -92,7 +92,7 @@ func (t *Table) carryOut(m *mutation) (err error) {
 		return err
 	}
 	m.watch.enters(committing)
-	return t.acknowledge(m.epoch, m.changed)
+	return t.acknowledge(m.at, m.changed)
 }
 
 func checkSizes(m *mutation) error {
@@ -200,7 +200,7 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 			m.old = append(m.old[:0], at.record.Value...)
 		}
 		if !m.holds(&at) {
-			m.epoch, m.changed = s.lastChange, false
+			m.at, m.changed = s.last(), false
 			t.countUnchanged(s, m)
 			return need{}, nil
 		}
@@ -250,8 +250,25 @@ func (t *Table) publish(s *stripe, m *mutation, at *place) {
 		t.pool.PersistWord(slot)
 		t.drained(began)
 	}
+	logged := t.logChange(m)
 	t.pool.Store(slot, word)
-	t.settle(s, m, at)
+	t.settle(s, m, at, logged)
+}
+
+// logChange appends a mutation to the log, before it is published; see redoLog.add.
+func (t *Table) logChange(m *mutation) (logged uint64) {
+	if !t.redo.enabled {
+		return 0
+	}
+	return t.redo.add(t.logged(m))
+}
+
+// logged is the change that goes into the log for a mutation.
+func (t *Table) logged(m *mutation) change {
+	if m.kind.stores() {
+		return change{layout.LogPut, t.pool.Bytes(m.record, layout.RecordBytes(len(m.key), len(m.value)))}
+	}
+	return change{layout.LogDelete, m.key}
 }
 
 // slotWord is what the mutation makes of its slot.
@@ -265,9 +282,9 @@ func (at *place) slotWord(m *mutation) uint64 {
 	return layout.Slot(m.record, at.tag, at.freeDisplacement)
 }
 
-// settle notes what a published mutation made of its stripe, and retires the
-// record that it unlinked.
-func (t *Table) settle(s *stripe, m *mutation, at *place) {
+// settle notes what a published mutation made of its stripe, and where in the log it
+// is, and retires the record that it unlinked.
+func (t *Table) settle(s *stripe, m *mutation, at *place, logged uint64) {
 	switch {
 	case !m.kind.stores():
 		s.count--
@@ -281,9 +298,9 @@ func (t *Table) settle(s *stripe, m *mutation, at *place) {
 		t.retire(s, at.record.offset, at.record.Birth, at.record.Size())
 	}
 	t.countChange(s, m, at.slot == 0)
-	s.lastChange = t.epoch.Load()
+	s.lastChange, s.lastLogged = t.epoch.Load(), logged
 	m.record = 0
-	m.epoch, m.changed = s.lastChange, true
+	m.at, m.changed = s.last(), true
 }
 
 // setOverflow is step 3: every line that a lookup passes on its way to the free

@@ -25,6 +25,13 @@ type Options struct {
 	// are copied with them, grow to more than what is saved. A table that exists
 	// keeps its own.
 	SegmentSize int
+	// LogSize of a table that is created, in bytes: a power of two, at least 4096, to
+	// which its log may grow. 0: 16 MiB, or a sixteenth of MaxSize; negative: no log. With Always on a page cache a
+	// call waits until it is in the log, which is much less to write than a commit, and
+	// a commit follows when the log is half full: a larger log makes commits rarer, and
+	// an open after a power loss longer, some microseconds an entry. Its room is a hole
+	// in the file until it is used. A table that exists keeps its own.
+	LogSize int
 	// MaxSize bounds the file, in bytes. It costs address space only, and may
 	// differ from one open to the next. 0: 64 GiB. Each stripe that has an entry
 	// takes at least a segment, so a bound of a few MiB wants few stripes.
@@ -67,7 +74,7 @@ func (o Options) poolOptions() (pmem.Options, error) {
 		return pmem.Options{}, fmt.Errorf("stripes: %d are not between 1 and %d", o.Stripes, layout.MaxStripes)
 	}
 	return pmem.Options{
-		Geometry:     pmem.Geometry{Stripes: stripes, SegmentBytes: o.SegmentSize},
+		Geometry:     pmem.Geometry{Stripes: stripes, SegmentBytes: o.SegmentSize, LogBytes: o.LogSize},
 		MaxSizeBytes: o.MaxSize,
 		Media:        o.Media,
 		ReadOnly:     o.ReadOnly,

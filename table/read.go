@@ -132,8 +132,11 @@ func (t *Table) View(key []byte, fn func(value []byte) error) (err error) {
 		_, err := t.answer(&f, nil, nil)
 		return err
 	}
-	pin.hold(f.block)
-	value := t.pool.Bytes(f.block, len(f.record))[len(f.record)-len(f.value):]
+	value := f.value
+	if f.block != 0 { // else it lies in the tail of the log
+		pin.hold(f.block)
+		value = t.pool.Bytes(f.block, len(f.record))[len(f.record)-len(f.value):]
+	}
 	if t.closing.Load() {
 		return ErrClosed
 	}

@@ -24,7 +24,7 @@ func TestSparseFileTakesLittleMemory(t *testing.T) {
 	for _, closed := range []bool{true, false} {
 		path := filepath.Join(t.TempDir(), "sparse.pmt")
 		open := func() *table.Table {
-			p, err := pmem.Open(path, pmem.Options{Geometry: tiny(2), Media: pmem.Tmpfs, MaxSizeBytes: 1 << 20})
+			p, err := pmem.Open(path, pmem.Options{Geometry: withLog(2, -1), Media: pmem.Tmpfs, MaxSizeBytes: 1 << 20})
 			require.NoError(t, err)
 			tab, err := table.OpenPool(p, nil)
 			require.NoError(t, err)

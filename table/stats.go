@@ -36,7 +36,7 @@ type Stats struct {
 	Stripes          int
 	ChunkSizeBytes   int64
 	SegmentSizeBytes int64
-	FileSizeBytes    int64
+	FileSizeBytes    int64 // without the hole in it that the log has not needed
 	MaxSizeBytes     int64
 	UsedBytes        int64         // of the file, metadata and what waits for reuse included
 	FreeBytes        int64         // in the file, for new entries; 0 while recovery marks
@@ -52,8 +52,11 @@ type Stats struct {
 	// Counters are those of the session that has the table open for writing. Of a
 	// read-only table Conflicts are its own.
 	Counters
-	Writes uint64 // changes of entries, of all kinds
-	Cuts   uint64 // moments at which the table was frozen since open, for a commit or a snapshot
+	Writes       uint64 // changes of entries, of all kinds
+	Cuts         uint64 // moments at which the table was frozen since open, for a commit or a snapshot
+	LogSizeBytes int64  // of the log's ring, 0 while there is none
+	LogFlushes   uint64 // syncs of the log since open
+	LogBytes     uint64 // that they wrote
 	// LastCut and LongestCut are the longest time at a stretch for which a cut held
 	// locks of stripes: so long, at most, a writer waited for it.
 	LastCut, LongestCut time.Duration
@@ -67,6 +70,10 @@ type Stats struct {
 	Marking       bool // recovery is still finding the free space
 	MarkedEntries int64
 	MarkDuration  time.Duration
+	// LogReplayed is how many changes the log held that the open took up, and
+	// LogReplayDuration how long that took.
+	LogReplayed       int
+	LogReplayDuration time.Duration
 	// Damage is what made recovery leave the old free space out of use.
 	Damage string
 }
@@ -126,6 +133,9 @@ func (t *Table) Stats() (s Stats) {
 func (t *Table) spaceStats(s *Stats) {
 	space := t.pool.Space()
 	s.FreeBytes = space.FreeBytes
+	t.redo.figures(s)
+	s.FileSizeBytes -= int64(t.geometry.LogBytes) - s.LogSizeBytes
+	s.LogReplayed, s.LogReplayDuration = t.opened.replayed, t.opened.replayDuration
 	s.ChunksUnknown = int64(space.UnsweptChunks)
 	s.UsedBytes = s.FileSizeBytes - s.FreeBytes
 }
@@ -138,6 +148,7 @@ func (t *Table) stripeStats(s *Stats) {
 		for _, n := range t.opened.counts {
 			s.Entries += int64(n)
 		}
+		s.Entries += int64(t.beyond(t.tailNow()))
 		return
 	}
 	s.EntriesKnown = true

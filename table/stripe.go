@@ -22,6 +22,7 @@ type stripe struct {
 	count      int64  // entries since base, or in all when based
 	based      bool   // count includes what the table held at open
 	lastChange uint64 // epoch of the last store to the stripe's tree
+	lastLogged uint64 // position behind the last change of an entry in the log, 0: not there
 
 	born     []layout.Extent // blocks linked since the last commit; see born.go
 	bornOver bool            // there are more
@@ -45,6 +46,9 @@ func (t *Table) enter(s *stripe) error {
 	}
 	return err
 }
+
+// last is when everything that the stripe shows is durable. The stripe is locked.
+func (s *stripe) last() point { return point{s.lastChange, s.lastLogged} }
 
 func (s *stripe) leave() { s.inflight.Add(-1) }
 

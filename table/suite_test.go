@@ -26,6 +26,13 @@ func tiny(stripes int) pmem.Geometry {
 	return pmem.Geometry{Stripes: stripes, ChunkBytes: 4096, SegmentBytes: 512, IntentBytes: 4096}
 }
 
+// withLog is tiny with room for a log.
+func withLog(stripes, logBytes int) pmem.Geometry {
+	g := tiny(stripes)
+	g.LogBytes = logBytes
+	return g
+}
+
 // openOn opens a table on a heap medium.
 func openOn(t require.TestingT, h *pmem.Heap, po pmem.Options, o *table.Options) *table.Table {
 	p, err := pmem.OpenHeap(h, po)

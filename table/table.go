@@ -48,8 +48,11 @@ type Table struct {
 	// table, which cannot redo it; nil for none.
 	overlay    atomic.Pointer[map[uint64]uint64]
 	overlaidIn atomic.Uint64 // the generation whose batch it is; set before it
-	epochs     epochSet
-	commits    committer
+	// tail is laid over the roots that readers begin at, nil for none.
+	tail    atomic.Pointer[logTail]
+	epochs  epochSet
+	commits committer
+	redo    redoLog
 
 	closing   atomic.Bool
 	closeOnce sync.Once
@@ -86,6 +89,9 @@ type opening struct {
 	markErr      atomic.Pointer[error]
 	counts       []uint64 // of a read-only open, nil if not known
 	generation   uint64   // of the session whose record a read-only open chose by
+
+	replayed       int // changes that the log held
+	replayDuration time.Duration
 }
 
 // Open opens the table in the file at path, or creates it. It takes milliseconds
@@ -169,8 +175,13 @@ func (t *Table) beginView() error {
 		t.overlay.Store(&v.Overlay)
 	}
 	t.commits.init(0, 0)
+	if slot := v.Decision.Slot; slot != nil {
+		t.redo.init(t.pool, false, slot.Log.RingBytes)
+	}
 	close(t.counted)
-	return nil
+	tail, err := t.readTail(v.Decision.Log, v.Decision.LogEnd)
+	t.tail.Store(tail)
+	return err
 }
 
 // begin begins a session for writing, and the marking of what the file holds.
@@ -184,11 +195,18 @@ func (t *Table) begin() error {
 	t.epoch.Store(s.Epoch)
 	t.commits.init(s.NextSequence, s.IdleSlot)
 	t.commits.settled = s.Decision.Clean
+	logs := t.durability.kind == always && t.pool.Media() == pmem.PageCache
+	ring := uint64(0)
+	if len(s.Protected) > 0 {
+		ring = s.Protected[0].Log.RingBytes
+	}
+	t.redo.init(t.pool, logs, ring)
 	for i := range s.Protected {
 		t.commits.slots = append(t.commits.slots, t.epochs.protect(s.Protected[i].Epoch))
 	}
 	if len(s.Protected) > 0 {
 		t.commits.good, t.commits.last = s.Protected[0].Index, s.Protected[0].Sequence
+		t.commits.goodLog, t.commits.goodEnd = s.Protected[0].Log, s.Decision.LogEnd
 	}
 	if s.Decision.Working {
 		for i := range t.stripes { // what the session before left is not committed yet
@@ -201,6 +219,13 @@ func (t *Table) begin() error {
 		close(t.counted)
 	}
 	t.work.Go(func() { t.mark(s) })
+	if s.Decision.Log.Generation != 0 {
+		if err := t.replay(s); err != nil {
+			t.cancel()
+			t.work.Wait()
+			return err
+		}
+	}
 	if t.durability.kind == interval && t.pool.Media() == pmem.PageCache {
 		t.work.Go(t.commitInIntervals)
 		if s.Decision.Working {
@@ -334,18 +359,20 @@ func (t *Table) Sync() (err error) {
 	}
 	defer s.leave()
 	w := t.slow.begin(committing)
-	err = t.waitCommitted(t.lastChange())
+	err = t.waitDurable(t.last())
 	t.slow.end(w, t.pool.Path(), slowCall{operation: "sync"}, err)
 	return err
 }
 
-// lastChange is the epoch of the last change of any stripe.
-func (t *Table) lastChange() uint64 {
-	var last uint64
+// last is when everything is durable that the table shows.
+func (t *Table) last() (last point) {
+	committed := t.commits.committedEpoch()
 	for i := range t.stripes {
 		s := &t.stripes[i]
 		s.mu.Lock()
-		last = max(last, s.lastChange)
+		if s.lastChange > committed {
+			last = last.and(s.last())
+		}
 		s.mu.Unlock()
 	}
 	return last
@@ -365,7 +392,7 @@ func (t *Table) Len() (n int) {
 		for _, c := range t.opened.counts {
 			n += c
 		}
-		return int(n)
+		return int(n) + t.beyond(t.tailNow())
 	}
 	if !t.pool.ReadOnly() && t.poison() == nil { // else readers are back at a root of other counts
 		if n, ok := t.countNow(); ok {

@@ -100,7 +100,7 @@ func TestProcessTopBesideAWriter(t *testing.T) {
 	for range 3 {
 		writer.put(100)
 	}
-	until("collections/s")
+	until("conflicts/s")
 	_, err := master.WriteString("q")
 	require.NoError(t, err)
 	until("\x1b[?25h\x1b[?1049l")

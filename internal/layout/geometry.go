@@ -27,6 +27,7 @@ type Geometry struct {
 	ChunkBytes   int // power of two, MinChunkBytes to MaxChunkBytes
 	SegmentBytes int // multiple of LineBytes, at least MinSegmentBytes, divides ChunkBytes
 	IntentBytes  int // multiple of PageBytes: bounds the size of a batch
+	LogBytes     int // power of two from MinLogBytes to MaxLogBytes: room for the log; 0 for none
 }
 
 // Bounds of a geometry. The small ends exist for tests: with them every program
@@ -42,7 +43,7 @@ const (
 
 // DefaultGeometry is what a pool gets unless its creator says otherwise.
 func DefaultGeometry() Geometry {
-	return Geometry{Stripes: 64, ChunkBytes: 64 << 10, SegmentBytes: 16 << 10, IntentBytes: 64 << 10}
+	return Geometry{Stripes: 64, ChunkBytes: 64 << 10, SegmentBytes: 16 << 10, IntentBytes: 64 << 10, LogBytes: 16 << 20}
 }
 
 // Validate reports the first field that is out of range.
@@ -58,6 +59,8 @@ func (g Geometry) Validate() error {
 		return errors.New("segment size: larger than a chunk")
 	case g.IntentBytes < PageBytes || g.IntentBytes > MaxIntentBytes || g.IntentBytes%PageBytes != 0:
 		return fmt.Errorf("intent size: %d is not a multiple of %d up to %d", g.IntentBytes, PageBytes, MaxIntentBytes)
+	case g.LogBytes != 0 && (g.LogBytes < MinLogBytes || g.LogBytes > MaxLogBytes || bits.OnesCount(uint(g.LogBytes)) != 1):
+		return fmt.Errorf("log size: %d is neither 0 nor a power of two from %d to %d", g.LogBytes, MinLogBytes, MaxLogBytes)
 	}
 	return nil
 }
@@ -77,6 +80,7 @@ type Regions struct {
 	Counters   uint64    // of the stripes: see counters.go
 	Root       [2]uint64 // root areas
 	Superblock [2]uint64
+	Log        uint64
 	Arena      uint64 // the first chunk
 }
 
@@ -96,6 +100,7 @@ func (g Geometry) Regions() Regions {
 	r.Counters = take(g.countersBytes())
 	r.Root[0], r.Root[1] = take(g.rootBytes()), take(g.rootBytes())
 	r.Superblock[0], r.Superblock[1] = take(g.SuperblockBytes()), take(g.SuperblockBytes())
+	r.Log = take(g.LogBytes)
 	r.Arena = roundUp(next, uint64(g.ChunkBytes))
 	return r
 }
@@ -106,6 +111,7 @@ const (
 	ControlEpoch      = 64  // the current epoch
 	ControlSize       = 128 // the file's size, published for readers of other processes
 	ControlGeneration = 192 // the session's generation, for readers of other processes
+	ControlReplaying  = 256 // 1 while the session takes up what the log holds, for readers of other processes
 	ControlCounters   = 1024
 )
 

@@ -30,7 +30,8 @@ type Header struct {
 	SegmentBytes uint32
 	IntentBytes  uint32
 	CreatedUnix  int64
-	_            [8]byte
+	LogBytes     uint32
+	_            [4]byte
 }
 
 // The header is pinned: a change of its size or of these offsets is another format.
@@ -57,7 +58,7 @@ const crcAt = PageBytes - 4
 
 // Geometry returns the sizes that the header records.
 func (h *Header) Geometry() Geometry {
-	return Geometry{int(h.Stripes), int(h.ChunkBytes), int(h.SegmentBytes), int(h.IntentBytes)}
+	return Geometry{int(h.Stripes), int(h.ChunkBytes), int(h.SegmentBytes), int(h.IntentBytes), int(h.LogBytes)}
 }
 
 // Encode writes the header into page, a zeroed page.

@@ -22,14 +22,16 @@ type Session struct {
 	Forced     uint8 // 1: Options.Media said so, the kernel did not
 	Clean      uint8 // 1: closed in order, the committed root is the truth
 	Poisoned   uint8 // 1: a sync failed, LastGood is the truth
-	_          [4]byte
+	Replaying  uint8 // 1: the truth is still the committed root and the log behind it
+	_          [3]byte
 	LastGood   uint64 // superblock sequence, when poisoned or clean: the one that counts
 	Floor      uint64 // superblock slots with a lower sequence are void
+	LogEnd     uint64 // position, when poisoned or replaying: frames from here on do not count
 }
 
 const (
-	_ = uint(unsafe.Sizeof(Session{}) - 88)
-	_ = uint(88 - unsafe.Sizeof(Session{}))
+	_ = uint(unsafe.Sizeof(Session{}) - 96)
+	_ = uint(96 - unsafe.Sizeof(Session{}))
 )
 
 // Medium is what a session's file lay on.

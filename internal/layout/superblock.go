@@ -3,6 +3,7 @@ package layout
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
 	"sync"
 )
 
@@ -18,6 +19,8 @@ type Superblock struct {
 	// Extents of a commit by one sync: all that was stored for it. The slot counts
 	// only if they verify; nil for a commit whose tree was synced before its slot.
 	Extents []Extent
+	// Log is where the log goes on from this root; of generation 0 if there is none.
+	Log LogSpan
 }
 
 // Extent is a piece of the file with its checksum.
@@ -54,7 +57,9 @@ const (
 	SuperStripes  = 32
 	superExtents  = 40 // how many extents follow the counts
 	superCRC      = 56
-	SuperRoots    = LineBytes
+	superLog      = 64 // generation, position, size of the ring
+	SuperLogBytes = 88 // of the geometry, for who finds a slot without a header
+	SuperRoots    = 2 * LineBytes
 )
 
 // SuperblockBytes is the size of a slot: whole pages.
@@ -78,6 +83,10 @@ func (s *Superblock) Encode(g Geometry) []byte {
 		le.PutUint64(b[SuperRoots+(g.Stripes+i)*WordBytes:], s.Counts[i])
 	}
 	le.PutUint64(b[superExtents:], uint64(len(s.Extents)))
+	le.PutUint64(b[superLog:], s.Log.Generation)
+	le.PutUint64(b[superLog+8:], s.Log.Start)
+	le.PutUint64(b[superLog+16:], s.Log.RingBytes)
+	le.PutUint64(b[SuperLogBytes:], uint64(g.LogBytes))
 	at := SuperRoots + 2*g.Stripes*WordBytes
 	for i, e := range s.Extents {
 		le.PutUint64(b[at+i*extentBytes:], e.Offset)
@@ -85,6 +94,11 @@ func (s *Superblock) Encode(g Geometry) []byte {
 	}
 	le.PutUint64(b[superCRC:], uint64(crc32.Checksum(b, Castagnoli)))
 	return b
+}
+
+// holdsRing tells whether a log can have a ring of this size; 0: no log.
+func (g Geometry) holdsRing(ringBytes uint64) bool {
+	return ringBytes == 0 || ringBytes >= MinLogBytes && ringBytes <= uint64(g.LogBytes) && bits.OnesCount64(ringBytes) == 1
 }
 
 // slotCopies are buffers of DecodeSuperblock, which an open calls many times.
@@ -104,6 +118,7 @@ func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
 	le.PutUint64(b[superCRC:], 0)
 	sequence, epoch, extents := le.Uint64(b[superSequence:]), le.Uint64(b[superEpoch:]), le.Uint64(b[superExtents:])
 	if sequence == 0 || epoch > MaxEpoch || le.Uint64(b[SuperStripes:]) != uint64(g.Stripes) ||
+		le.Uint64(b[SuperLogBytes:]) != uint64(g.LogBytes) || !g.holdsRing(le.Uint64(b[superLog+16:])) ||
 		extents > uint64(g.MaxExtents()) || uint64(crc32.Checksum(b, Castagnoli)) != sum {
 		return nil, false
 	}
@@ -115,6 +130,7 @@ func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
 		CountsKnown: le.Uint64(b[superFlags:])&1 != 0,
 		Roots:       words[:g.Stripes:g.Stripes],
 		Counts:      words[g.Stripes:],
+		Log:         LogSpan{le.Uint64(b[superLog:]), le.Uint64(b[superLog+8:]), le.Uint64(b[superLog+16:])},
 	}
 	for i := range int(extents) {
 		at := SuperRoots + 2*g.Stripes*WordBytes + i*extentBytes

@@ -159,6 +159,7 @@ func (f *File) header() (*Object, error) {
 	c.number(4, "segment bytes")
 	c.number(4, "intent bytes")
 	c.take(8, "created", "%s", time.Unix(int64(c.word()), 0).UTC().Format(time.RFC3339))
+	c.number(4, "log bytes")
 	c.skipTo(layout.PageBytes - 4)
 	c.take(4, "CRC32C", "of all before it; %s", rightOrWrong(damage == nil))
 	if damage != nil {
@@ -167,7 +168,7 @@ func (f *File) header() (*Object, error) {
 	}
 	r := h.Geometry().Regions()
 	c.note("session %#x and %#x, control page %#x, intent %#x, versions %#x, counters %#x", r.Session[0], r.Session[1], r.Control, r.Intent, r.Versions, r.Counters)
-	c.note("root areas %#x and %#x, superblock %#x and %#x, chunks from %#x on", r.Root[0], r.Root[1], r.Superblock[0], r.Superblock[1], r.Arena)
+	c.note("root areas %#x and %#x, superblock %#x and %#x, log %#x, chunks from %#x on", r.Root[0], r.Root[1], r.Superblock[0], r.Superblock[1], r.Log, r.Arena)
 	return c.Object, nil
 }
 
@@ -189,9 +190,11 @@ func (f *File) session(at uint64) (*Object, error) {
 	c.number(1, "forced")
 	c.number(1, "clean")
 	c.number(1, "poisoned")
-	c.skipTo(c.next + 4)
+	c.number(1, "replaying")
+	c.skipTo(c.next + 3)
 	c.number(8, "last good sequence")
 	c.number(8, "floor")
+	c.number(8, "log end")
 	c.skipTo(layout.PageBytes - 4)
 	c.take(4, "CRC32C", "of all before it; %s", rightOrWrong(c.Intact))
 	return c.Object, nil
@@ -219,6 +222,8 @@ func (f *File) control(at uint64) (*Object, error) {
 	c.number(8, "published size")
 	c.skipTo(layout.ControlGeneration)
 	c.number(8, "generation")
+	c.skipTo(layout.ControlReplaying)
+	c.number(8, "replaying")
 	return c.Object, nil
 }
 
@@ -238,6 +243,10 @@ func (f *File) superblock(at uint64) (*Object, error) {
 	extents := c.number(8, "extents")
 	c.skipTo(56)
 	c.take(8, "CRC32C", "of the slot; %s", rightOrWrong(ok))
+	c.number(8, "log generation")
+	c.number(8, "log position")
+	c.number(8, "log ring bytes")
+	c.number(8, "log bytes")
 	c.skipTo(layout.SuperRoots)
 	for i := range g.Stripes {
 		c.take(8, fmt.Sprintf("root %d", i), "%s", rootMeaning(c.word()))
