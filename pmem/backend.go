@@ -21,6 +21,7 @@ type backend interface {
 	grow(newBytes int64) error                  // reserves what it adds
 	extend(newBytes int64) error                // by a hole, which nobody stores to before it is reserved
 	reserve(off uint64, n int) error            // fills such a hole
+	punch(off uint64, n int) error              // makes a hole again, where that can be
 	shrink(newBytes int64) error                // gives what is behind back; looking there stays harmless
 	keepReadersOut() (unlock func(), err error) // of other processes; fails if some are there
 	syncRange(off uint64, n int) error          // those bytes are durable, of whole pages
@@ -115,6 +116,15 @@ func (b *fileBackend) reserve(off uint64, n int) error {
 		return ErrClosed
 	}
 	return b.sys.Reserve(b.file, int64(off), int64(n))
+}
+
+func (b *fileBackend) punch(off uint64, n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	return b.sys.Release(b.file, int64(off), int64(n))
 }
 
 func (b *fileBackend) shrink(newBytes int64) error {

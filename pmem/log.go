@@ -24,6 +24,17 @@ func (p *Pool) GrowLog(fromBytes, toBytes uint64) error {
 	return nil
 }
 
+// DropLog gives the first bytes of the log's region back to the file system, when
+// nothing in them counts any more. It does what it can: an error costs space only.
+func (p *Pool) DropLog(sizeBytes uint64) {
+	if sizeBytes == 0 {
+		return
+	}
+	if err := p.backend.punch(p.regions.Log, int(sizeBytes)); err != nil {
+		p.logger.Info("the log's space stays in use", "path", p.path, "err", err)
+	}
+}
+
 // AppendLog stores frames to the ring at a position of the log and makes them
 // durable, and nothing else that is dirty. Before it returns, a crash may leave any
 // part of them: their checksums tell.

@@ -17,6 +17,8 @@ type System interface {
 	// Reserve reserves the space of n bytes from off, a hole within the file, so that
 	// no later store to it can find the medium full.
 	Reserve(f *os.File, off, n int64) error
+	// Release makes a hole of n bytes from off within the file, where the system can.
+	Release(f *os.File, off, n int64) error
 	// Map maps lengthBytes of the file from its start, shared; the file may be
 	// shorter. With daxOnly the mapping must be one whose metadata the kernel
 	// keeps durable (MAP_SYNC), or the call fails with errNotDAX.

@@ -35,6 +35,12 @@ func (realSystem) Reserve(f *os.File, off, n int64) error {
 	return fillZeros(f, off, n)
 }
 
+// Release implements System.
+func (realSystem) Release(f *os.File, off, n int64) error {
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	return os.NewSyscallError("fallocate", err)
+}
+
 // fallocate reserves the space of n bytes from off; errors.ErrUnsupported where the
 // file system cannot.
 func fallocate(f *os.File, off, n int64) error {

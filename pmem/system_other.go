@@ -18,6 +18,9 @@ func (realSystem) Allocate(f *os.File, oldBytes, newBytes int64) error {
 // Reserve implements System.
 func (realSystem) Reserve(f *os.File, off, n int64) error { return fillZeros(f, off, n) }
 
+// Release implements System: it keeps the space.
+func (realSystem) Release(*os.File, int64, int64) error { return nil }
+
 // Map implements System. There is no MAP_SYNC outside Linux.
 func (realSystem) Map(f *os.File, lengthBytes int64, readOnly, daxOnly bool) ([]byte, error) {
 	if daxOnly {

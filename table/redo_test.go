@@ -1,8 +1,12 @@
 package table_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -198,10 +202,7 @@ func TestOpenTakesTheLogUpWhereThereIsNoRoom(t *testing.T) {
 	for i := range keys {
 		require.NoError(t, tab.Put(key(i), value(i, 800)))
 	}
-	require.NoError(t, tab.Close())
-	tab, err = d.open(nil)
-	require.NoError(t, err)
-	require.NoError(t, tab.Put(key(0), value(1, 800))) // the commit that opens the log
+	require.NoError(t, tab.Compact()) // commits, with a log that has grown
 	for i := range 60 {
 		require.NoError(t, tab.Put(key(i), value(i+1, 800)))
 	}
@@ -236,6 +237,28 @@ func TestOpenTakesTheLogUpWhereThereIsNoRoom(t *testing.T) {
 		again := d.after(image)
 		again.heap.LimitBytes = d.heap.LimitBytes
 		kill(open(again))
+	}
+}
+
+// TestClosedTableHasNoLog: its space is a hole again, so that nothing of it is found in
+// the file, and a session that follows begins with an empty one.
+func TestClosedTableHasNoLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.pmt")
+	for round := range 3 {
+		tab, err := table.Open(path, &table.Options{Media: pmem.PageCache})
+		require.NoError(t, err)
+		for i := range 100 {
+			require.NoError(t, tab.Put(key(i), fmt.Appendf(nil, "[round %d of key %d]", round, i)))
+		}
+		require.NotZero(t, tab.Stats().LogFlushes)
+		require.NoError(t, tab.Close())
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		if runtime.GOOS == "linux" {
+			for i := range 100 {
+				require.Equal(t, 1, bytes.Count(content, fmt.Appendf(nil, "[round %d of key %d]", round, i)), "key %d", i)
+			}
+		}
 	}
 }
 

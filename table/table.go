@@ -175,7 +175,7 @@ func (t *Table) beginView() error {
 		t.overlay.Store(&v.Overlay)
 	}
 	t.commits.init(0, 0)
-	if slot := v.Decision.Slot; slot != nil {
+	if slot := v.Decision.Slot; slot != nil && !v.Decision.Clean {
 		t.redo.init(t.pool, false, slot.Log.RingBytes)
 	}
 	close(t.counted)
@@ -197,7 +197,7 @@ func (t *Table) begin() error {
 	t.commits.settled = s.Decision.Clean
 	logs := t.durability.kind == always && t.pool.Media() == pmem.PageCache
 	ring := uint64(0)
-	if len(s.Protected) > 0 {
+	if len(s.Protected) > 0 && !s.Decision.Clean {
 		ring = s.Protected[0].Log.RingBytes
 	}
 	t.redo.init(t.pool, logs, ring)
@@ -341,7 +341,13 @@ func (t *Table) close() error {
 		if err := t.checkpoint(); err != nil {
 			return err
 		}
-		return t.pool.MarkClean(t.commits.last)
+		if err := t.pool.MarkClean(t.commits.last); err != nil {
+			return err
+		}
+		if t.redo.enabled {
+			t.pool.DropLog(t.redo.fit) // a closed table has none
+		}
+		return nil
 	})
 	return errors.Join(err, t.pool.Close())
 }
