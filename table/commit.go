@@ -208,16 +208,14 @@ func (t *Table) checkpoint() (err error) {
 	if err := t.pool.Commit(&sb, c.idle); err != nil {
 		return t.fail(err)
 	}
+	if err := t.adopt(&f); err != nil {
+		return err
+	}
 	c.settled = true
 	for _, p := range c.slots {
 		t.epochs.release(p)
 	}
 	c.slots = append(c.slots[:0], f.guard)
-	t.redo.committed(f.log)
-	c.mu.Lock()
-	c.good, c.last, c.committed, c.goodLog = c.idle, c.next, f.epoch, f.log
-	c.count++
-	c.mu.Unlock()
 	c.wake.Broadcast()
 	t.checkpointed(began)
 	c.idle ^= 1
@@ -249,6 +247,34 @@ func (p point) and(q point) point {
 		return point{epoch: max(p.epoch, q.epoch)}
 	}
 	return point{max(p.epoch, q.epoch), max(p.logged, q.logged)}
+}
+
+// adopt makes a root that is durable the one that counts, unless a flush of the log has
+// failed meanwhile: then it was decided to which state the table goes back, the next
+// open voids the new slot, and nobody may return for the sake of it.
+func (t *Table) adopt(f *frozen) error {
+	c := &t.commits
+	c.mu.Lock()
+	if c.failing {
+		c.mu.Unlock()
+		return t.failedAlready()
+	}
+	t.redo.committed(f.log)
+	c.good, c.last, c.committed, c.goodLog = c.idle, c.next, f.epoch, f.log
+	c.count++
+	c.mu.Unlock()
+	return nil
+}
+
+// failedAlready waits for the error of a sync that another caller's failed.
+func (t *Table) failedAlready() error {
+	c := &t.commits
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.failed.Load() == nil {
+		c.wake.Wait()
+	}
+	return *c.failed.Load()
 }
 
 // committedEpoch is the epoch up to which all is durable in the tree.
@@ -332,34 +358,31 @@ func (t *Table) fail(cause error) error {
 	c := &t.commits
 	c.mu.Lock()
 	if c.failing {
-		for c.failed.Load() == nil {
-			c.wake.Wait()
-		}
 		c.mu.Unlock()
-		return *c.failed.Load()
+		return t.failedAlready()
 	}
-	c.failing = true // a flush that succeeds from now on is not acknowledged
-	end := c.goodEnd
-	if c.goodLog.Generation == t.redo.generation {
+	c.failing = true // a flush or commit that succeeds from now on does not count
+	good, last, log, end := c.good, c.last, c.goodLog, c.goodEnd
+	if log.Generation == t.redo.generation {
 		end = c.logged
 	}
 	c.mu.Unlock()
 	err := fmt.Errorf("%s: %w: %w", t.pool.Path(), ErrPoisoned, cause)
-	tail, unread := t.readTail(c.goodLog, end)
+	tail, unread := t.readTail(log, end)
 	if unread != nil {
 		err = fmt.Errorf("%w (and the log cannot be read: %w)", err, unread)
 	}
 	t.lockAll()
 	t.tail.Store(tail) // in this order, see find
 	t.advanceVersions()
-	t.roots.Store(t.pool.SlotRoots(c.good))
-	t.metadataAt.Store(t.pool.SlotMetadata(c.good))
+	t.roots.Store(t.pool.SlotRoots(good))
+	t.metadataAt.Store(t.pool.SlotMetadata(good))
 	c.failed.Store(&err) // before a writer can take the slot's roots for its own
 	t.unlockAll()
 	c.mu.Lock() // who has looked at failed is waiting by now
 	c.mu.Unlock()
 	c.wake.Broadcast()
-	if e := t.pool.MarkPoisoned(c.last, end); e != nil {
+	if e := t.pool.MarkPoisoned(last, end); e != nil {
 		t.pool.Logger().Error("the failed sync could not be recorded", "path", t.pool.Path(), "err", e)
 	}
 	t.pool.Logger().Error("a sync failed: the table takes no writes any more", "path", t.pool.Path(), "err", cause)
