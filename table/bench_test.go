@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -146,4 +147,37 @@ func BenchmarkMany(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkTakeLogUp opens a table after a power loss, whose log holds some 100,000
+// changes.
+func BenchmarkTakeLogUp(b *testing.B) {
+	g := pmem.Geometry{LogBytes: 32 << 20}
+	h := pmem.NewHeap(nil, 256<<20)
+	tab := openOn(b, h, pmem.Options{Geometry: g}, nil)
+	for i := range 100_000 { // the log grows
+		require.NoError(b, tab.Put(key(i), value(i, 100)))
+	}
+	require.NoError(b, tab.Compact()) // a commit
+	for i := range 100_000 {
+		require.NoError(b, tab.Put(key(i), value(i+1, 100)))
+	}
+	kill(tab)
+	image := h.Image()
+	var took time.Duration
+	changes := 0
+	for b.Loop() {
+		b.StopTimer()
+		h := pmem.NewHeap(image, 256<<20)
+		h.Reboot()
+		b.StartTimer()
+		tab := openOn(b, h, pmem.Options{}, nil)
+		s := tab.Stats()
+		took, changes = took+s.LogReplayDuration, changes+s.LogReplayed
+		b.StopTimer()
+		kill(tab)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(changes)/float64(b.N), "changes/op")
+	b.ReportMetric(float64(took.Nanoseconds())/float64(max(changes, 1)), "ns/change")
 }
