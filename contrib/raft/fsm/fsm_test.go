@@ -310,7 +310,7 @@ func TestForeignTable(t *testing.T) {
 // TestFailure: a table that takes no more entries stops the state machine, at an
 // entry, and a Restore gets it going again.
 func TestFailure(t *testing.T) {
-	tab, err := table.Open(filepath.Join(t.TempDir(), "state.pmt"), &table.Options{Durability: table.OnSync, MaxSize: 2 << 20, Stripes: 1})
+	tab, err := table.Open(filepath.Join(t.TempDir(), "state.pmt"), &table.Options{Durability: table.OnSync, MaxSize: 2 << 20, Stripes: 1, LogSize: -1})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tab.Close()) }()
 	m, err := fsm.New(tab, func(tx *fsm.Tx, e *raft.Log) (any, error) {
