@@ -19,11 +19,11 @@ func OpenColliding(p *pmem.Pool, opts *Options, hash func(key []byte) uint64) (*
 // Pool is the table's pool.
 func (t *Table) Pool() *pmem.Pool { return t.pool }
 
-// LogOpen tells whether changes go into the log.
+// LogOpen tells whether changes go into the log and can be flushed now.
 func (t *Table) LogOpen() bool {
 	t.redo.mu.Lock()
 	defer t.redo.mu.Unlock()
-	return t.redo.open
+	return t.redo.open && t.redo.first == 0
 }
 
 // GetUnchecked reads as Get does but leaves out what makes that safe: neither a
