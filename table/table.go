@@ -338,15 +338,16 @@ func (t *Table) close() error {
 		if err := t.poison(); err != nil {
 			return err
 		}
+		// A closed table has no log: its slot names none, so that no session after it
+		// takes the hole for a ring. Nobody is left who would log.
+		t.redo.enabled = false
 		if err := t.checkpoint(); err != nil {
 			return err
 		}
 		if err := t.pool.MarkClean(t.commits.last); err != nil {
 			return err
 		}
-		if t.redo.enabled {
-			t.pool.DropLog(t.redo.fit) // a closed table has none
-		}
+		t.pool.DropLog(t.redo.fit)
 		return nil
 	})
 	return errors.Join(err, t.pool.Close())
