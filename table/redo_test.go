@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -392,10 +393,12 @@ func TestReadOnlyOpenSeesTheLog(t *testing.T) {
 	look()
 	require.Contains(t, tab.Stats().OpenedFrom, "the log behind it")
 	require.Equal(t, image, h.Image(), "nothing is written")
-	p, err := pmem.OpenHeap(h, pmem.Options{Hook: &lookOn{look: look, every: 97}})
+	looking := &lookOn{look: look, every: 97}
+	p, err := pmem.OpenHeap(h, pmem.Options{Hook: looking})
 	require.NoError(t, err)
 	writer, err := table.OpenPool(p, nil)
 	require.NoError(t, err)
+	looking.stop()
 	look()
 	require.NoError(t, writer.Put(key(5), []byte("newer")))
 	want[string(key(5))] = "newer"
@@ -404,21 +407,29 @@ func TestReadOnlyOpenSeesTheLog(t *testing.T) {
 	require.NoError(t, writer.Close())
 }
 
-// lookOn is a hook that runs look at every so many stores of an open.
+// lookOn is a hook that runs look at every so many stores of an open, whichever
+// goroutine they are of.
 type lookOn struct {
 	crashPassHook
+	mu       sync.Mutex // guards what follows, and lets one look at a time
 	look     func()
 	n, every int
-	busy     bool
 }
 
 func (h *lookOn) Store(_, _ uint64, apply func()) {
 	apply()
-	if h.n++; h.n%h.every == 0 && !h.busy {
-		h.busy = true
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n++; h.n%h.every == 0 && h.look != nil {
 		h.look()
-		h.busy = false
 	}
+}
+
+// stop lets no look begin any more.
+func (h *lookOn) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.look = nil
 }
 
 // TestLogOfAHostileFile: whatever a slot says of its log, an open ends with an answer
