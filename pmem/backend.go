@@ -3,6 +3,7 @@ package pmem
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -153,6 +154,21 @@ func (b *fileBackend) syncRange(off uint64, n int) error {
 	return b.syncError(b.sys.SyncRange(b.file, b.mem, int(off), n))
 }
 
+// write implements rangeWriter. Like sync it does not wait for a growth.
+func (b *fileBackend) write(off uint64, src []byte) error {
+	// Unlike a store, a write to a file that was cut off succeeds, and extends it. Nobody
+	// uses the file's position. A Stat would tell the size too, but after one Linux gives
+	// the file a new time at the next write, which then has the inode to journal.
+	size, err := b.file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if size < int64(off)+int64(len(src)) {
+		return b.cutOff(size)
+	}
+	return b.syncError(b.sys.WriteRange(b.file, b.mem, int(off), src))
+}
+
 func (b *fileBackend) syncError(err error) error {
 	if err == nil {
 		return nil
@@ -190,8 +206,12 @@ func (b *fileBackend) whole(sizeBytes int64) error {
 	if sizeBytes >= max(b.known, layout.PageBytes) || b.known == 0 {
 		return nil
 	}
+	return b.cutOff(sizeBytes)
+}
+
+func (b *fileBackend) cutOff(sizeBytes int64) error {
 	return &CorruptError{Path: b.path, Offset: uint64(sizeBytes), Object: "file",
-		Reason: fmt.Sprintf("somebody cut it off at %d bytes, it had %d", sizeBytes, b.known)}
+		Reason: fmt.Sprintf("somebody cut it off at %d bytes", sizeBytes)}
 }
 
 func (b *fileBackend) close() error {

@@ -1,6 +1,7 @@
 package pmem_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -83,6 +84,25 @@ func TestGrowthOfACutFileIsRefused(t *testing.T) {
 	st, err := os.Stat(path)
 	require.NoError(t, err)
 	require.EqualValues(t, int64(p.SizeBytes())-4096, st.Size(), "what was cut off was not made zeros")
+	require.NoError(t, p.Close())
+}
+
+// TestLogOfACutFileIsNotWritten: a write would make the file longer again, with a
+// hole where somebody else's data was.
+func TestLogOfACutFileIsNotWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p")
+	p, err := pmem.Open(path, pmem.Options{Geometry: smallGeometry, Media: pmem.PageCache, MaxSizeBytes: 1 << 20})
+	require.NoError(t, err)
+	require.NoError(t, p.GrowLog(0, 4096))
+	frames := bytes.Repeat([]byte("frame"), 100)
+	require.NoError(t, p.AppendLog(3800, frames, 4096), "round the end of the ring")
+	require.Equal(t, frames[:296], p.LogRing(4096)[3800:], "what is written is in the mapping")
+	require.Equal(t, frames[296:], p.LogRing(4096)[:204])
+	require.NoError(t, os.Truncate(path, 4096))
+	require.ErrorIs(t, p.AppendLog(0, frames, 4096), pmem.ErrCorrupt)
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	require.EqualValues(t, 4096, st.Size())
 	require.NoError(t, p.Close())
 }
 

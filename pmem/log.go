@@ -1,7 +1,5 @@
 package pmem
 
-import "pmemtable/internal/layout"
-
 // The log is a ring in a region of its own, a hole in the file until somebody needs
 // it. What lies in it, and which part of it counts, is the table's business.
 
@@ -48,11 +46,7 @@ func (p *Pool) AppendLog(position uint64, frames []byte, ringBytes uint64) error
 		if len(piece.bytes) == 0 {
 			continue
 		}
-		at := p.regions.Log + piece.at
-		p.Copy(at, piece.bytes)
-		page := at &^ (layout.PageBytes - 1)
-		size := roundUp(int64(at-page)+int64(len(piece.bytes)), layout.PageBytes)
-		if err := p.syncRange(page, int(size)); err != nil {
+		if err := p.write(p.regions.Log+piece.at, piece.bytes); err != nil {
 			return err
 		}
 	}

@@ -112,6 +112,24 @@ func (p *Pool) syncRange(off uint64, n int) error {
 	return apply()
 }
 
+// rangeWriter is a backend that can store bytes and make them durable by one call.
+type rangeWriter interface {
+	write(off uint64, src []byte) error
+}
+
+// write is Copy and then syncRange of the pages that it stored to, in one call where
+// the backend has one: a store through the mapping costs a page fault after each sync.
+// What src overwrites must not count for anybody: an error leaves any part of it.
+func (p *Pool) write(off uint64, src []byte) error {
+	p.mustHold(off, len(src))
+	if w, ok := p.backend.(rangeWriter); ok && p.hook == nil && p.syncs {
+		return w.write(off, src)
+	}
+	p.Copy(off, src)
+	page := off &^ (layout.PageBytes - 1)
+	return p.syncRange(page, int(roundUp(int64(off-page)+int64(len(src)), layout.PageBytes)))
+}
+
 // mustHold guards against a bug of the caller: offsets from the file were checked
 // when they were read.
 func (p *Pool) mustHold(off uint64, n int) {

@@ -3,6 +3,8 @@ package pmem
 import (
 	"errors"
 	"os"
+
+	"pmemtable/internal/layout"
 )
 
 // System is the part of the operating system that a pool stands on. Tests pass
@@ -28,6 +30,9 @@ type System interface {
 	// SyncRange makes n bytes from off of mem durable, and as little else as
 	// possible; off and n are multiples of the page size.
 	SyncRange(f *os.File, mem []byte, off, n int) error
+	// WriteRange stores src to off of mem and makes it durable, and as little else as
+	// possible. On an error any part of it may have been stored.
+	WriteRange(f *os.File, mem []byte, off int, src []byte) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
 	// Publish gives the file at temp the name path, unless path exists: then the
@@ -89,6 +94,13 @@ func fillZeros(f *os.File, off, n int64) error {
 		off += int64(n)
 	}
 	return nil
+}
+
+// storeAndSync is WriteRange through the mapping.
+func storeAndSync(s System, f *os.File, mem []byte, off int, src []byte) error {
+	copy(mem[off:], src)
+	page := off &^ (layout.PageBytes - 1)
+	return s.SyncRange(f, mem, page, int(roundUp(int64(off-page+len(src)), layout.PageBytes)))
 }
 
 // linkPublish is Publish by link(2), which never replaces a file.

@@ -77,6 +77,11 @@ func (s realSystem) SyncRange(f *os.File, mem []byte, _, _ int) error {
 	return s.SyncData(f, mem[:min(int64(len(mem)), st.Size())])
 }
 
+// WriteRange implements System.
+func (s realSystem) WriteRange(f *os.File, mem []byte, off int, src []byte) error {
+	return storeAndSync(s, f, mem, off, src)
+}
+
 // readsBesideWriter: without open-file-description locks it is refused.
 const readsBesideWriter = false
 

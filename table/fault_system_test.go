@@ -92,7 +92,11 @@ func (s *failingSystem) Map(f *os.File, lengthBytes int64, readOnly, daxOnly boo
 
 func (s *failingSystem) SyncData(*os.File, []byte) error            { return s.fails("SyncData") }
 func (s *failingSystem) SyncRange(*os.File, []byte, int, int) error { return s.fails("SyncRange") }
-func (s *failingSystem) SyncDir(string) error                       { return s.fails("SyncDir") }
+func (s *failingSystem) WriteRange(_ *os.File, mem []byte, off int, src []byte) error {
+	copy(mem[off:], src)
+	return s.fails("WriteRange")
+}
+func (s *failingSystem) SyncDir(string) error { return s.fails("SyncDir") }
 
 func (s *failingSystem) Publish(temp, path string) error {
 	if err := s.fails("Publish"); err != nil {
@@ -260,7 +264,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 func TestEveryFailingCallIsAnError(t *testing.T) {
-	kinds := []string{"OpenFile", "Allocate", "Reserve", "Map", "SyncData", "SyncRange", "SyncDir", "Publish", "LockWriter", "LockReader",
+	kinds := []string{"OpenFile", "Allocate", "Reserve", "Map", "SyncData", "SyncRange", "WriteRange", "SyncDir", "Publish", "LockWriter", "LockReader",
 		"KeepReadersOut", "Unlock"}
 	harmless := map[string]bool{"KeepReadersOut": true} // the file keeps its size
 	for _, media := range []pmem.Media{pmem.PageCache, pmem.Tmpfs} {
