@@ -40,15 +40,23 @@ func (p *Pool) torn(slots []Slot) bool {
 	return len(slots) > 0 && p.previous.Clean == 0 && !p.beside && !p.verifies(&slots[0].Superblock)
 }
 
+// Torn is the newest slot if it counts as a commit by one sync that was cut off, else
+// nil.
+func (p *Pool) Torn() *Slot {
+	if slots := p.intactSlots(); p.torn(slots) {
+		return &slots[0]
+	}
+	return nil
+}
+
 // VoidTorn zeroes, durably, the slot of a commit by one sync that was cut off, if
 // there is one. Otherwise the stores of a later session could complete what it
 // lists, and a later open would find the commit that this one found missing.
 func (p *Pool) VoidTorn() error {
-	slots := p.intactSlots()
-	if !p.torn(slots) {
-		return nil
+	if torn := p.Torn(); torn != nil {
+		return p.VoidSlot(torn.Index)
 	}
-	return p.VoidSlot(slots[0].Index)
+	return nil
 }
 
 // Checksum is the checksum of a piece of the file, as an extent.

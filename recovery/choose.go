@@ -21,9 +21,11 @@ type Decision struct {
 	// Clean: the previous session was closed in order.
 	Clean bool
 	// Log is what the log holds beside Slot, up to the position LogEnd, of what was
-	// acknowledged: the truth is both. Of generation 0 if that is nothing.
+	// acknowledged: the truth is both. Of generation 0 if that is nothing. Logged is
+	// how much.
 	Log    layout.LogSpan
 	LogEnd uint64
+	Logged LogFigures
 	// Why says it in words, for operators.
 	Why string
 }
@@ -33,26 +35,36 @@ type Decision struct {
 // it ran.
 func Choose(p *pmem.Pool) (Decision, error) {
 	d, err := chooseRoot(p)
-	d.LogEnd = ^uint64(0)
-	if err != nil || d.Working || d.Clean || d.Slot.Log.Generation == 0 {
+	d.LogEnd = noLogEnd
+	if err != nil || d.Working || d.Clean {
 		return d, err
 	}
-	prev := p.Previous()
-	if prev.Poisoned != 0 || prev.Replaying != 0 {
-		d.LogEnd = prev.LogEnd
+	if slot := damagedSlot(p, d.Slot); slot != nil && !d.Poisoned {
+		return d, p.Corrupt("superblock", p.Regions().Superblock[slot.Index],
+			"what commit %d stored is damaged: it would count as cut off, but the log goes on from it", slot.Sequence)
 	}
-	frames := 0
-	err = ReadLog(p, d.Slot.Log, d.LogEnd, func(uint64, []LogChange) error { frames++; return errEnough })
-	if err == errEnough {
-		err = nil
+	if d.Slot.Log.Generation == 0 {
+		return d, nil
+	}
+	d.LogEnd = endOfLog(p)
+	if d.Logged, err = MeasureLog(p, d.Slot.Log, d.LogEnd); err != nil {
+		return d, err
 	}
 	// After a failed sync also if there is none: what lies behind the end must not
 	// count at a later open either.
-	if frames > 0 || prev.Poisoned != 0 {
+	if d.Logged.Frames > 0 || p.Previous().Poisoned != 0 {
 		d.Log = d.Slot.Log
 		d.Why += ", and the log behind it"
 	}
-	return d, err
+	return d, nil
+}
+
+// endOfLog is the position that the session record names as the end of the log.
+func endOfLog(p *pmem.Pool) uint64 {
+	if prev := p.Previous(); prev.Poisoned != 0 || prev.Replaying != 0 {
+		return prev.LogEnd
+	}
+	return noLogEnd
 }
 
 func chooseRoot(p *pmem.Pool) (Decision, error) {

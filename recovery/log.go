@@ -1,7 +1,7 @@
 package recovery
 
 import (
-	"errors"
+	"fmt"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -15,34 +15,112 @@ type LogChange struct {
 	Key    []byte // of LogPut and LogDelete
 }
 
-// errEnough ends a ReadLog whose caller has seen what it wanted.
-var errEnough = errors.New("enough")
+// LogFigures say how much a log holds.
+type LogFigures struct {
+	Frames  int
+	Changes int
+	Bytes   int64 // of the frames
+}
+
+func (f *LogFigures) add(frame layout.Frame, changes []LogChange) {
+	f.Frames++
+	f.Changes += len(changes)
+	f.Bytes += int64(frame.Next - frame.Position)
+}
+
+// noLogEnd is the end of a log of which no session record tells it.
+const noLogEnd = ^uint64(0)
 
 // ReadLog calls fn with the changes of every whole frame of a log, in their order,
 // and the position of the frame, up to the first that is not whole or lies at end or
 // behind it: that one was never acknowledged, nor was any after it. An error is fn's,
-// or ErrCorrupt for a frame that is whole and holds what no table writes.
+// or ErrCorrupt for a frame that is whole and holds what no table writes, or that is
+// not whole and must have been: end says so, or a frame behind it.
 func ReadLog(p *pmem.Pool, span layout.LogSpan, end uint64, fn func(position uint64, changes []LogChange) error) error {
-	ring := p.LogRing(span.RingBytes)
-	if ring == nil || span.Generation > p.Generation() {
+	if span.Generation > p.Generation() {
 		return nil
 	}
+	_, err := readLog(p, span, end, fn)
+	return err
+}
+
+// MeasureLog is ReadLog for who wants to know how much there is, and that it is whole.
+func MeasureLog(p *pmem.Pool, span layout.LogSpan, end uint64) (LogFigures, error) {
+	if span.Generation > p.Generation() {
+		return LogFigures{}, nil
+	}
+	return readLog(p, span, end, func(uint64, []LogChange) error { return nil })
+}
+
+func readLog(p *pmem.Pool, span layout.LogSpan, end uint64, fn func(position uint64, changes []LogChange) error) (read LogFigures, err error) {
+	ring := p.LogRing(span.RingBytes)
+	if ring == nil || span.Generation == 0 {
+		return read, nil
+	}
 	seed := p.Header().HashSeed
-	for at := span.Start; at < end && at-span.Start < span.RingBytes; {
-		payload, next, ok := layout.ReadFrame(ring, span, seed, at)
+	at := span.Start
+	for at < end && at-span.Start < span.RingBytes {
+		frame, ok := layout.ReadFrame(ring, seed, span.Generation, at)
 		if !ok {
-			return nil
+			return read, missingFrame(p, ring, span, at, end)
 		}
-		changes, ok := changesOf(payload)
+		changes, ok := changesOf(frame.Payload)
 		if !ok {
-			return p.Corrupt("log", p.Regions().Log+at%span.RingBytes, "a frame that is whole holds no changes of a table")
+			return read, p.Corrupt("log", p.Regions().Log+at%span.RingBytes, "a frame that is whole holds no changes of a table")
 		}
 		if err := fn(at, changes); err != nil {
-			return err
+			return read, err
 		}
-		at = next
+		read.add(frame, changes)
+		at = frame.Next
 	}
-	return nil
+	return read, nil
+}
+
+// missingFrame is the error of a log whose frame at a position is not whole, nil if
+// that is where it ends: nothing proves that it ever was.
+func missingFrame(p *pmem.Pool, ring []byte, span layout.LogSpan, at, end uint64) error {
+	proof := ""
+	if end != noLogEnd {
+		proof = fmt.Sprintf("the session record says that the log was durable up to position %d", end)
+	}
+	layout.FindFrames(ring, p.Header().HashSeed, span.Generation, at, func(f layout.Frame) bool {
+		if f.First && f.Position-span.Start < span.RingBytes {
+			proof = fmt.Sprintf("the frame at position %d was written when all before it were durable", f.Position)
+		}
+		return proof == ""
+	})
+	if proof == "" {
+		return nil
+	}
+	return p.Corrupt("log", p.Regions().Log+at%span.RingBytes, "the frame at position %d is damaged, and changes in it were acknowledged: %s", at, proof)
+}
+
+// damagedSlot is the newest superblock slot if it counts as a commit that was cut off,
+// and the log proves that it was whole: what goes on from it was written when it was
+// durable. nil if not. (A log that goes on across a commit proves nothing, and loses
+// nothing: all of it lies behind the older root, chosen.)
+func damagedSlot(p *pmem.Pool, chosen *pmem.Slot) *pmem.Slot {
+	torn := p.Torn()
+	if torn == nil || torn.Log.Generation == 0 {
+		return nil
+	}
+	ring := p.LogRing(torn.Log.RingBytes)
+	if _, ok := layout.ReadFrame(ring, p.Header().HashSeed, torn.Log.Generation, torn.Log.Start); !ok {
+		return nil
+	}
+	if chosen == nil || chosen.Log.Generation != torn.Log.Generation {
+		return torn
+	}
+	reached := false
+	_, _ = readLog(p, chosen.Log, noLogEnd, func(position uint64, _ []LogChange) error {
+		reached = reached || position == torn.Log.Start
+		return nil
+	})
+	if reached {
+		return nil
+	}
+	return torn
 }
 
 func changesOf(payload []byte) (changes []LogChange, ok bool) {

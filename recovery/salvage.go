@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -29,6 +30,8 @@ import (
 //
 // If what tells the true root is damaged too, a root is guessed, and where damage
 // cut anything off from it, what it reaches is a candidate like the others.
+//
+// What the log holds behind the root goes over all of that (salvage_log.go).
 //
 // A record is intact if its CRC32C is right. All is read under a guard, so a page
 // that cannot be read is damage too. The work is bounded: checksums are computed
@@ -58,7 +61,13 @@ type SalvageReport struct {
 	Older, Ambiguous int
 	// Stale are intact records that no damaged range explains: old values and
 	// deleted entries in free blocks. They were left.
-	Stale    int
+	Stale int
+	// LogFrames and LogChanges are what the log holds behind the root, in all. Of the
+	// changes of a key the last counts: Logged are the records that came from the log,
+	// LogRemoved the records that were left for a delete in it.
+	LogFrames, LogChanges int
+	Logged, LogRemoved    int
+
 	Metadata bool // the metadata record was found
 	Complete bool // nothing was damaged: the second pass was not needed
 	Problems []Problem
@@ -89,6 +98,11 @@ type salvager struct {
 	shallow  bool   // look at segments' headers only
 	newest   uint64 // epoch of a segment
 
+	sessionKnown bool
+	working      bool      // the root is the working root, and known to be the truth
+	log          logState  // what the log holds behind the root
+	over         *logState // log, where it goes over what is found; nil for not at all
+
 	whole   map[uint64]bool // segments whose header was as it should be
 	lenient map[uint64]bool // segments that were read although it was not
 	lost    []hashRange     // what damage was responsible for
@@ -117,8 +131,17 @@ func Salvage(ctx context.Context, p *pmem.Pool, d *pmem.Damage, reach Reach, emi
 	if d.HeaderGuessed {
 		s.hash = nil
 	}
+	s.sessionKnown = !d.SessionUnknown
 	var roots Roots
-	s.guard(0, func() { roots = s.choose(d) })
+	var slot *pmem.Slot
+	s.guard(0, func() { roots, slot = s.choose(d) })
+	s.guard(p.Regions().Log, func() { s.readLog(slot, reach) })
+	if !s.working {
+		s.over = &s.log
+		if s.LogFrames > 0 {
+			s.Root += ", and the log behind it"
+		}
+	}
 	for i := range roots.Stripes {
 		s.guard(0, func() { s.stripe(i, roots.Stripes[i]) })
 	}
@@ -127,11 +150,13 @@ func Salvage(ctx context.Context, p *pmem.Pool, d *pmem.Damage, reach Reach, emi
 	if reach == Everything {
 		s.loseAll()
 	}
+	s.over = &s.log
 	if reach != ReachableOnly && len(s.lost) > 0 {
 		s.scan()
 	} else {
 		s.keepDeferred()
 	}
+	s.keepLogged()
 	return s.SalvageReport, s.failed
 }
 
@@ -178,22 +203,26 @@ func (s *salvager) lose(r hashRange) {
 
 // choose picks the root to walk: the one that an open would take. Where what it
 // would go by is damaged, the one of the roots that are left that has the newest
-// segment below it.
-func (s *salvager) choose(d *pmem.Damage) Roots {
+// segment below it. The slot is the one from which the log goes on, nil if none is left.
+func (s *salvager) choose(d *pmem.Damage) (Roots, *pmem.Slot) {
 	p, r := s.pool, s.pool.Regions()
 	if p.SizeBytes() < r.Arena {
-		return Roots{}
+		return Roots{}, nil
 	}
 	if !d.SessionUnknown {
-		decision, err := Choose(p)
+		decision, err := chooseRoot(p)
 		if err == nil {
+			if slot := damagedSlot(p, decision.Slot); slot != nil && !decision.Working && !decision.Poisoned {
+				s.problem("superblock", r.Superblock[slot.Index], "what commit %d stored is damaged, and the log goes on from it", slot.Sequence)
+				decision.Slot = slot
+			}
 			var roots Roots
 			if roots, s.overlay, err = decided(p, decision); err == nil {
-				s.Root = decision.Why
+				s.Root, s.working = decision.Why, decision.Working
 				if !decision.Working {
 					s.expect(decision.Slot)
 				}
-				return roots
+				return roots, decision.Slot
 			}
 		}
 		s.problem("root", 0, "%v", err)
@@ -203,8 +232,12 @@ func (s *salvager) choose(d *pmem.Damage) Roots {
 	if err == nil {
 		candidates = append(candidates, readRoots(p, area))
 	}
-	for _, slot := range p.Slots() {
-		candidates = append(candidates, slotRoots(&slot))
+	slots := p.Slots()
+	if slot := damagedSlot(p, nil); slot != nil {
+		slots = slices.Insert(slots, 0, *slot)
+	}
+	for i := range slots {
+		candidates = append(candidates, slotRoots(&slots[i]))
 	}
 	vouched := len(candidates)
 	s.guessed = true
@@ -222,7 +255,10 @@ func (s *salvager) choose(d *pmem.Damage) Roots {
 		s.problem("root", r.Control, "none is left")
 		s.loseAll()
 	}
-	return candidates[best]
+	if len(slots) == 0 {
+		return candidates[best], nil
+	}
+	return candidates[best], &slots[0]
 }
 
 // newestBelow is the highest epoch in which a segment below roots was born.
@@ -283,7 +319,8 @@ func (s *salvager) record(off uint64, limit int) (Record, bool) {
 	return rec, err == nil
 }
 
-// keep passes a record on, and returns whether its key is a new one.
+// keep passes a record on unless the log says something newer of its key, and returns
+// whether the key is a new one.
 func (s *salvager) keep(off uint64, rec Record) (fresh bool) {
 	if chunk := s.pool.Geometry().ChunkBytes; rec.Size() > chunk {
 		first := off - (off-s.pool.Regions().Arena)%uint64(chunk)
@@ -291,7 +328,7 @@ func (s *salvager) keep(off uint64, rec Record) (fresh bool) {
 			s.runs[at] = true
 		}
 	}
-	if s.failed == nil {
+	if s.failed == nil && !s.shadowed(rec) {
 		fresh, s.failed = s.emit(rec)
 	}
 	return fresh
@@ -311,15 +348,21 @@ func (s *salvager) keepDeferred() {
 
 // metadata passes the metadata record on.
 func (s *salvager) metadata(off uint64) {
-	if off == 0 {
-		return
+	var rec Record
+	intact := false
+	if off != 0 {
+		rec, intact = s.record(off, layout.MaxValueBytes+layout.MaxRecordHeaderBytes)
+		if intact = intact && len(rec.Key) == 0; intact {
+			s.visit(off)
+		} else {
+			s.problem("metadata", off, "it is no intact record")
+		}
 	}
-	rec, ok := s.record(off, layout.MaxValueBytes+layout.MaxRecordHeaderBytes)
-	if !ok || len(rec.Key) != 0 {
-		s.problem("metadata", off, "it is no intact record")
-		return
+	if m := s.newestMetadata(rec, intact, off != 0 && !intact); m != nil {
+		rec, intact = m.Record, true
 	}
-	s.visit(off)
-	s.Metadata = true
-	s.failed = s.meta(rec.Value)
+	if intact {
+		s.Metadata = true
+		s.failed = s.meta(rec.Value)
+	}
 }

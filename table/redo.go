@@ -161,8 +161,9 @@ func (l *redoLog) cut(epoch uint64) layout.LogSpan {
 	}
 	l.seal()
 	if !l.open || l.ring != l.fit {
-		// Who waits for what is not flushed yet, waits for this checkpoint now.
-		l.next += uint64(len(l.frames))
+		// Who waits for what is not flushed yet, waits for this checkpoint now. The gap
+		// keeps who reads on from an older root from what comes behind this one.
+		l.next += uint64(len(l.frames)) + layout.LogAlign
 		l.frames = l.frames[:0]
 		l.start, l.ring = l.next, l.fit
 		l.open, l.first = true, epoch

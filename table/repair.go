@@ -57,6 +57,9 @@ type RepairReport struct {
 // it. Where all is intact nothing comes back that was deleted, and Complete is
 // set.
 //
+// What the log holds behind the root goes over what was found: a put wins, a delete
+// removes. A damaged frame is passed over, and those behind it count.
+//
 // dst appears under its name only when all of it is there, durable and closed;
 // on an error nothing is left of it. fs.ErrExist if it exists; ErrNotPool if src
 // holds nothing that looks like a table; ErrVersion for another format. Time grows

@@ -26,7 +26,11 @@ import (
 
 // repaired salvages an image into a new table on the heap.
 func repaired(t require.TestingT, image []byte, reach recovery.Reach) (map[string]string, table.RepairReport, error) {
-	p, damage, err := pmem.OpenHeapDamaged(pmem.NewHeap(image, 0))
+	return repairedOf(t, pmem.NewHeap(image, 0), reach)
+}
+
+func repairedOf(t require.TestingT, h *pmem.Heap, reach recovery.Reach) (map[string]string, table.RepairReport, error) {
+	p, damage, err := pmem.OpenHeapDamaged(h)
 	if err != nil {
 		return nil, table.RepairReport{}, err
 	}

@@ -17,6 +17,10 @@ import (
 // hash seed and the session's generation, and all after itself: so neither what an
 // earlier lap or session left in the ring nor what a user's value imitates passes
 // for the next frame.
+//
+// Bit 31 of the payload's size says that the frame is the first of a flush. A flush
+// begins when the one before it is durable, so such a frame proves that all before it
+// were whole: if one of them is not, that is damage, and not where the log ends.
 const (
 	LogFrameBytes  = 16
 	LogChangeBytes = 8
@@ -24,6 +28,8 @@ const (
 
 	MinLogBytes = 1 << 12
 	MaxLogBytes = 1 << 30
+
+	frameFirst = 1 << 31
 )
 
 // LogKind is what a change of the log does.
@@ -65,19 +71,21 @@ func EndFrame(b []byte, at int, position uint64) []byte {
 	return b
 }
 
-// SealFrames stores the checksums of the frames that b consists of.
+// SealFrames stores the checksums of the frames that b consists of, which are those
+// of a flush.
 func SealFrames(b []byte, seed, generation uint64) {
 	le := binary.LittleEndian
+	le.PutUint32(b[4:], le.Uint32(b[4:])|frameFirst)
 	for len(b) > 0 {
-		size := FrameBytes(le.Uint32(b[4:]))
+		size := frameBytes(le.Uint32(b[4:]))
 		le.PutUint32(b, frameChecksum(b[:size], seed, generation))
 		b = b[size:]
 	}
 }
 
-// FrameBytes is the size of a frame by that of its payload.
-func FrameBytes(payloadBytes uint32) int {
-	return int(roundUp(LogFrameBytes+uint64(payloadBytes), LogAlign))
+// frameBytes is the size of a frame by the word that holds that of its payload.
+func frameBytes(word uint32) int {
+	return int(roundUp(LogFrameBytes+uint64(word&^frameFirst), LogAlign))
 }
 
 func frameChecksum(frame []byte, seed, generation uint64) uint32 {
@@ -87,24 +95,70 @@ func frameChecksum(frame []byte, seed, generation uint64) uint32 {
 	return crc32.Update(crc32.Checksum(salt[:], Castagnoli), Castagnoli, frame[4:])
 }
 
-// ReadFrame returns the payload of the frame at a position of the log, a copy, and
-// the position behind it; false if no whole frame begins there.
-func ReadFrame(ring []byte, span LogSpan, seed, position uint64) (payload []byte, next uint64, ok bool) {
+// Frame is a whole frame of the log.
+type Frame struct {
+	Position, Next uint64 // Next is the position behind it
+	Payload        []byte // a copy
+	First          bool   // of a flush: all before it was durable when it was written
+}
+
+// ReadFrame returns the frame at a position of the log of a generation; false if no
+// whole one begins there.
+func ReadFrame(ring []byte, seed, generation, position uint64) (f Frame, ok bool) {
 	size := uint64(len(ring))
 	if size < MinLogBytes || position%LogAlign != 0 {
-		return nil, 0, false
+		return f, false
 	}
 	head := ringBytes(ring, position, LogFrameBytes)
-	n := uint64(FrameBytes(binary.LittleEndian.Uint32(head[4:])))
+	word := binary.LittleEndian.Uint32(head[4:])
+	n := uint64(frameBytes(word))
 	if binary.LittleEndian.Uint64(head[8:]) != position || n > size {
-		return nil, 0, false
+		return f, false
 	}
 	frame := ringBytes(ring, position, int(n))
-	if frameChecksum(frame, seed, span.Generation) != binary.LittleEndian.Uint32(frame) {
-		return nil, 0, false
+	if frameChecksum(frame, seed, generation) != binary.LittleEndian.Uint32(frame) {
+		return f, false
 	}
-	end := LogFrameBytes + uint64(binary.LittleEndian.Uint32(frame[4:]))
-	return frame[LogFrameBytes:end], position + n, true
+	// By the copy's own word, which is under the checksum: the ring may be changing.
+	word = binary.LittleEndian.Uint32(frame[4:])
+	if uint64(frameBytes(word)) != n {
+		return f, false
+	}
+	end := LogFrameBytes + int(word&^frameFirst)
+	return Frame{position, position + n, frame[LogFrameBytes:end], word&frameFirst != 0}, true
+}
+
+// searchFactor bounds the bytes that FindFrames computes checksums over, as a multiple
+// of the ring.
+const searchFactor = 64
+
+// FindFrames calls fn with the whole frames of a generation at the position from or
+// behind it, wherever they lie in the ring, until fn returns false. They come in the
+// order of the ring. The time grows with the ring, whatever it holds.
+func FindFrames(ring []byte, seed, generation, from uint64, fn func(f Frame) bool) {
+	le := binary.LittleEndian
+	size := uint64(len(ring))
+	if size < MinLogBytes {
+		return
+	}
+	work := searchFactor * len(ring)
+	for at := uint64(0); at < size; at += LogAlign {
+		position := le.Uint64(ring[(at+8)%size:])
+		if position < from || position%size != at {
+			continue
+		}
+		if work -= frameBytes(le.Uint32(ring[at+4:])); work < 0 {
+			return
+		}
+		f, ok := ReadFrame(ring, seed, generation, position)
+		if !ok {
+			continue
+		}
+		if !fn(f) {
+			return
+		}
+		at += f.Next - f.Position - LogAlign
+	}
 }
 
 // ringBytes copies n bytes of a ring from a position on.

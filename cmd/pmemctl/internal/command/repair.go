@@ -25,6 +25,10 @@ type repairDocument struct {
 	Older         int64             `json:"older"`
 	Ambiguous     int64             `json:"ambiguous"`
 	Stale         int64             `json:"stale"`
+	LogFrames     int64             `json:"log_frames"`
+	LogChanges    int64             `json:"log_changes"`
+	Logged        int64             `json:"logged"`
+	LogRemoved    int64             `json:"log_removed"`
 	Metadata      bool              `json:"metadata"`
 	Problems      []problemDocument `json:"problems"`
 	Dropped       int64             `json:"problems_not_listed"`
@@ -41,9 +45,9 @@ when all of it is there.
 
 Where damage cut entries off, their records are looked for in the whole file; of
 several of one key the newest counts, and there an entry that was deleted or
-overwritten may come back. Where all is intact nothing does. If anything was
-damaged, the exit code is 3 although NEWFILE is there. Of a repair that is interrupted
-nothing stays.`,
+overwritten may come back. Where all is intact nothing does. What the log of a file
+that was not closed holds goes over what was found. If anything was damaged, the exit
+code is 3 although NEWFILE is there. Of a repair that is interrupted nothing stays.`,
 		example: `  pmemctl repair debs.pmt salvaged.pmt
   pmemctl repair --reachable debs.pmt salvaged.pmt   nothing deleted comes back`,
 		slow: true,
@@ -91,7 +95,8 @@ func newRepairDocument(files []string, r table.RepairReport) repairDocument {
 	d := repairDocument{
 		SchemaVersion: schemaVersion, File: files[0], NewFile: files[1], Complete: r.Complete, Root: r.Root,
 		Entries: int64(r.Entries), Reached: int64(r.Reached), Scanned: int64(r.Scanned), Older: int64(r.Older),
-		Ambiguous: int64(r.Ambiguous), Stale: int64(r.Stale), Metadata: r.Metadata,
+		Ambiguous: int64(r.Ambiguous), Stale: int64(r.Stale), LogFrames: int64(r.LogFrames), LogChanges: int64(r.LogChanges),
+		Logged: int64(r.Logged), LogRemoved: int64(r.LogRemoved), Metadata: r.Metadata,
 		Problems: []problemDocument{}, Dropped: int64(r.Dropped),
 	}
 	for _, p := range r.Problems {
@@ -105,6 +110,10 @@ func printRepair(out *output, files []string, r table.RepairReport) {
 	out.line("root", "%s", r.Root)
 	out.line("entries", "%s; keys %s, values %s", countText(r.Entries), bytesText(r.KeyBytes), bytesText(r.ValueBytes))
 	out.line("found", "%s by the root, %s without it", countText(r.Reached), countText(r.Scanned))
+	if r.LogFrames > 0 {
+		out.line("log", "%s in %s; %s put what was not found or newer, %s left out that they delete", plural(r.LogChanges, "change"),
+			plural(r.LogFrames, "frame"), countText(r.Logged), countText(r.LogRemoved))
+	}
 	if r.Older > 0 {
 		out.line("left", "%s of keys that have a newer record, %s of which might be the newer one",
 			plural(r.Older, "record"), countText(r.Ambiguous))
