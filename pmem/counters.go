@@ -27,6 +27,13 @@ func (p *Pool) Count(c layout.CounterTable, n uint64) {
 	}
 }
 
+// SetCounter stores what is not counted but measured.
+func (p *Pool) SetCounter(c layout.CounterTable, n uint64) {
+	if !p.readOnly {
+		p.storeCounter(p.regions.TableCounter(c), n)
+	}
+}
+
 // CountLatency adds a duration to a latency. Anybody may call it at any time.
 func (p *Pool) CountLatency(c layout.CounterTable, d time.Duration) {
 	if p.readOnly {

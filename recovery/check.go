@@ -28,7 +28,9 @@ type Report struct {
 	FreeChunks     int // that nothing reaches
 	ReachableBytes int64
 	FreeBytes      int64
-	Problems       []Problem
+	// Log is what the log holds behind the roots, which the other figures leave out.
+	Log      PendingLog
+	Problems []Problem
 	// Dropped counts problems beyond MaxProblems, which are not listed.
 	Dropped int
 }

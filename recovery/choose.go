@@ -46,7 +46,7 @@ func Choose(p *pmem.Pool) (Decision, error) {
 	if d.Slot.Log.Generation == 0 {
 		return d, nil
 	}
-	d.LogEnd = endOfLog(p)
+	d.LogEnd = EndOfLog(p)
 	if d.Logged, err = MeasureLog(p, d.Slot.Log, d.LogEnd); err != nil {
 		return d, err
 	}
@@ -59,8 +59,8 @@ func Choose(p *pmem.Pool) (Decision, error) {
 	return d, nil
 }
 
-// endOfLog is the position that the session record names as the end of the log.
-func endOfLog(p *pmem.Pool) uint64 {
+// EndOfLog is the position that the session record names as the end of the log.
+func EndOfLog(p *pmem.Pool) uint64 {
 	if prev := p.Previous(); prev.Poisoned != 0 || prev.Replaying != 0 {
 		return prev.LogEnd
 	}

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"errors"
 	"fmt"
 
 	"pmemtable/internal/layout"
@@ -26,6 +27,31 @@ func (f *LogFigures) add(frame layout.Frame, changes []LogChange) {
 	f.Frames++
 	f.Changes += len(changes)
 	f.Bytes += int64(frame.Next - frame.Position)
+}
+
+// PendingLog is what the log holds behind a committed root until an open for writing
+// takes it up.
+type PendingLog struct {
+	Generation uint64 // of the session that wrote it; 0: there is none
+	RingBytes  int64
+	LogFigures
+}
+
+// Pending is the log that the truth consists of beside the committed root.
+func (d *Decision) Pending() PendingLog {
+	return PendingLog{d.Log.Generation, int64(d.Log.RingBytes), d.Logged}
+}
+
+// CheckLog adds to a report of the committed root what the log holds, and reports a
+// frame that is damaged.
+func CheckLog(p *pmem.Pool, d *Decision, r *Report) {
+	figures, err := MeasureLog(p, d.Log, d.LogEnd)
+	r.Log = d.Pending()
+	r.Log.LogFigures = figures
+	var damage *pmem.CorruptError
+	if errors.As(err, &damage) {
+		r.Problems = append(r.Problems, Problem{damage.Object, damage.Offset, damage.Reason})
+	}
 }
 
 // noLogEnd is the end of a log of which no session record tells it.
@@ -64,7 +90,7 @@ func readLog(p *pmem.Pool, span layout.LogSpan, end uint64, fn func(position uin
 		if !ok {
 			return read, missingFrame(p, ring, span, at, end)
 		}
-		changes, ok := changesOf(frame.Payload)
+		changes, ok := LogChanges(frame.Payload)
 		if !ok {
 			return read, p.Corrupt("log", p.Regions().Log+at%span.RingBytes, "a frame that is whole holds no changes of a table")
 		}
@@ -123,7 +149,9 @@ func damagedSlot(p *pmem.Pool, chosen *pmem.Slot) *pmem.Slot {
 	return torn
 }
 
-func changesOf(payload []byte) (changes []LogChange, ok bool) {
+// LogChanges are the changes that a frame's payload consists of; false for one that no
+// table writes.
+func LogChanges(payload []byte) (changes []LogChange, ok bool) {
 	for len(payload) > 0 {
 		kind, body, rest, ok := layout.NextChange(payload)
 		if !ok {

@@ -232,6 +232,7 @@ func (s *salvager) choose(d *pmem.Damage) (Roots, *pmem.Slot) {
 	if err == nil {
 		candidates = append(candidates, readRoots(p, area))
 	}
+	newestSlot := len(candidates)
 	slots := p.Slots()
 	if slot := damagedSlot(p, nil); slot != nil {
 		slots = slices.Insert(slots, 0, *slot)
@@ -244,15 +245,23 @@ func (s *salvager) choose(d *pmem.Damage) (Roots, *pmem.Slot) {
 	for _, at := range r.Root {
 		candidates = append(candidates, readRoots(p, at))
 	}
-	best, newest := 0, uint64(0)
+	best, newest, broken := 0, uint64(0), -1
 	for i, c := range candidates {
-		if birth := s.newestBelow(c); birth > newest {
+		birth, whole := s.newestBelow(c)
+		if birth > newest {
 			best, newest = i, birth
+		}
+		if !whole && i <= newestSlot && i < vouched {
+			broken = i
 		}
 	}
 	s.Root = fmt.Sprintf("the root with the newest segment (epoch %d): what tells the true one is damaged", newest)
 	if newest == 0 && vouched == 0 {
 		s.problem("root", r.Control, "none is left")
+		s.loseAll()
+	}
+	if broken >= 0 && broken != best {
+		s.problem("root", 0, "one that may be newer is damaged below")
 		s.loseAll()
 	}
 	if len(slots) == 0 {
@@ -261,14 +270,15 @@ func (s *salvager) choose(d *pmem.Damage) (Roots, *pmem.Slot) {
 	return candidates[best], &slots[0]
 }
 
-// newestBelow is the highest epoch in which a segment below roots was born.
-func (s *salvager) newestBelow(roots Roots) uint64 {
+// newestBelow is the highest epoch in which a segment below roots was born, and tells
+// whether all directories and segments there are whole.
+func (s *salvager) newestBelow(roots Roots) (epoch uint64, whole bool) {
 	try := newSalvager(s.ctx, s.pool, nil)
 	try.shallow, try.hash = true, nil
 	for i, root := range roots.Stripes {
 		try.guard(0, func() { try.stripe(i, root) })
 	}
-	return try.newest
+	return try.newest, len(try.Problems) == 0
 }
 
 // visit tells whether an object at off is met for the first time.

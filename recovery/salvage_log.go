@@ -86,6 +86,11 @@ func (s *salvager) readLog(slot *pmem.Slot, reach Reach) {
 		// Only behind a commit of its own does a session write frames: if there are any,
 		// the slot of that is damaged.
 		s.searchLog(generation, 0)
+		if s.LogFrames > 0 && slot != nil && !s.working && !s.guessed {
+			s.problem("superblock", 0, "the commit that the log goes on from is damaged")
+			s.guessed, s.counts = true, nil
+			s.loseAll()
+		}
 	}
 	if s.LogFrames == 0 && slot != nil && slot.Log.Generation != 0 && slot.Log.Generation < generation {
 		s.followLog(slot.Log) // what the last session was still taking up
@@ -98,7 +103,7 @@ func (s *salvager) readLog(slot *pmem.Slot, reach Reach) {
 // logEnd is the position from which on frames do not count.
 func (s *salvager) logEnd() uint64 {
 	if s.sessionKnown {
-		return endOfLog(s.pool)
+		return EndOfLog(s.pool)
 	}
 	return noLogEnd
 }
@@ -142,7 +147,7 @@ func (s *salvager) searchLog(generation, from uint64) {
 	}
 	slices.SortFunc(frames, func(a, b layout.Frame) int { return cmp.Compare(a.Position, b.Position) })
 	for _, f := range frames {
-		if changes, ok := changesOf(f.Payload); ok {
+		if changes, ok := LogChanges(f.Payload); ok {
 			s.LogFrames++
 			s.LogChanges += len(changes)
 			s.log.add(changes)

@@ -12,6 +12,10 @@ import (
 // Report is what Check saw.
 type Report = recovery.Report
 
+// PendingLog is what the log of a table holds that was not closed and lost its power,
+// until an open for writing takes it up.
+type PendingLog = recovery.PendingLog
+
 // CheckOptions say how deep a check looks; the zero value is a full check.
 type CheckOptions struct {
 	Level recovery.Level
@@ -25,7 +29,8 @@ type CheckOptions struct {
 
 // Check verifies everything, as of one instant, while others go on: structure,
 // the checksum of every record, that a lookup of every key finds it, that no
-// block is referred to twice, and the counts. It reads the whole table, writes
+// block is referred to twice, the counts, and the frames of a log that nobody has taken
+// up yet. It reads the whole table, writes
 // nothing, and returns its report with an ErrCorrupt that names the first problem,
 // if there is one.
 func (t *Table) Check() (Report, error) { return t.CheckWith(context.Background(), CheckOptions{}) }
@@ -61,6 +66,9 @@ func (t *Table) CheckWith(ctx context.Context, opts CheckOptions) (report Report
 	}
 	if report, err = recovery.CheckWith(ctx, t.pool, roots, o); err != nil {
 		return report, err
+	}
+	if t.pendingLog().Generation != 0 {
+		recovery.CheckLog(t.pool, &t.opened.decision, &report)
 	}
 	return report, report.Err(t.pool)
 }

@@ -212,6 +212,7 @@ func (t *Table) checkpoint() (err error) {
 		return err
 	}
 	c.settled = true
+	t.countLogSizes()
 	for _, p := range c.slots {
 		t.epochs.release(p)
 	}

@@ -41,7 +41,18 @@ type Counters struct {
 
 	Checkpoints     uint64
 	CheckpointTimes Latencies // of all checkpoints
-	DrainTimes      Latencies // of one in 256 of the drains that make a slot durable, on persistent memory
+
+	// The log, with Always on a page cache. Of the changes that one flush makes durable
+	// each was one of a caller who waited for it, or several in a batch.
+	LogFlushes    uint64 // syncs of it
+	LogFlushTimes Latencies
+	LogFrames     uint64 // flushed, as those below
+	LogChanges    uint64
+	LogBytes      uint64
+	LogSizeBytes  int64 // of its ring, now; 0 while there is none
+	LogUsedBytes  int64 // of these, what a power cut would need
+
+	DrainTimes Latencies // of one in 256 of the drains that make a slot durable, on persistent memory
 }
 
 // Changes is how many entries were stored, removed or moved.
@@ -217,8 +228,14 @@ func (t *Table) counters() Counters {
 
 		CheckpointTimes: t.latencies(layout.CounterCheckpoints),
 		DrainTimes:      t.latencies(layout.CounterDrains),
+		LogFlushTimes:   t.latencies(layout.CounterLogFlushes),
+		LogFrames:       p.Counter(layout.CounterLogFrames),
+		LogChanges:      p.Counter(layout.CounterLogChanges),
+		LogBytes:        p.Counter(layout.CounterLogBytes),
+		LogSizeBytes:    int64(min(p.Counter(layout.CounterLogSize), uint64(t.geometry.LogBytes))),
+		LogUsedBytes:    int64(min(p.Counter(layout.CounterLogUsed), uint64(t.geometry.LogBytes))),
 	}
-	c.Checkpoints = c.CheckpointTimes.Count
+	c.Checkpoints, c.LogFlushes = c.CheckpointTimes.Count, c.LogFlushTimes.Count
 	return c
 }
 

@@ -2,6 +2,7 @@ package table
 
 import (
 	"sync"
+	"time"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
@@ -44,11 +45,17 @@ type redoLog struct {
 	next   uint64     // position of frames
 	frames []byte     // not flushed yet
 	frame  int        // where the one begins that changes go to, -1: none does
+	held   logFlush   // how many frames and changes these are
 	spare  []byte
 	// resumed is what is left of an earlier session's log, only while it is taken up.
 	resumed layout.LogSpan
+}
 
-	flushes, flushed uint64 // how many, and bytes, for Stats
+// logFlush is what one flush makes durable.
+type logFlush struct {
+	bytes           []byte
+	at, ring        uint64 // position, and the size of the ring
+	frames, changes uint64 // how many
 }
 
 const (
@@ -107,6 +114,7 @@ func (l *redoLog) add(changes ...change) uint64 {
 	for _, c := range changes {
 		l.frames = layout.AppendChange(l.frames, c.kind, c.body)
 	}
+	l.held.changes += uint64(len(changes))
 	return l.next + uint64(len(l.frames))
 }
 
@@ -145,6 +153,7 @@ func (l *redoLog) seal() {
 	if l.frame >= 0 {
 		l.frames = layout.EndFrame(l.frames, l.frame, l.next+uint64(l.frame))
 		l.frame = -1
+		l.held.frames++
 	}
 }
 
@@ -164,7 +173,7 @@ func (l *redoLog) cut(epoch uint64) layout.LogSpan {
 		// Who waits for what is not flushed yet, waits for this checkpoint now. The gap
 		// keeps who reads on from an older root from what comes behind this one.
 		l.next += uint64(len(l.frames)) + layout.LogAlign
-		l.frames = l.frames[:0]
+		l.frames, l.held = l.frames[:0], logFlush{}
 		l.start, l.ring = l.next, l.fit
 		l.open, l.first = true, epoch
 	}
@@ -180,21 +189,30 @@ func (l *redoLog) committed(span layout.LogSpan) {
 	}
 }
 
-// take hands out the frames to be flushed, where, and into a ring of which size; or the
-// epoch that must be committed first. Only one flush is under way at a time.
-func (l *redoLog) take() (frames []byte, at, ringBytes, first uint64) {
+// drop is the end of the log, at Close: nobody is left who would write to it. It returns
+// the size of the ring.
+func (l *redoLog) drop() (sizeBytes uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sizeBytes = l.fit
+	l.enabled, l.fit, l.start = false, 0, l.next+uint64(len(l.frames))
+	return sizeBytes
+}
+
+// take hands out what is to be flushed, or the epoch that must be committed first. Only
+// one flush is under way at a time.
+func (l *redoLog) take() (f logFlush, first uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first != 0 {
-		return nil, 0, 0, l.first
+		return f, l.first
 	}
 	l.seal()
-	frames, at = l.frames, l.next
-	l.next += uint64(len(frames))
+	f, l.held = l.held, logFlush{}
+	f.bytes, f.at, f.ring = l.frames, l.next, l.ring
+	l.next += uint64(len(f.bytes))
 	l.frames, l.spare = l.spare[:0], nil
-	l.flushes++
-	l.flushed += uint64(len(frames))
-	return frames, at, l.ring, 0
+	return f, 0
 }
 
 // giveBack returns the memory of frames that were taken, and tells whether a
@@ -213,10 +231,27 @@ func (l *redoLog) giveBack(frames []byte, arenaBytes uint64) (crowded bool) {
 	return true
 }
 
-func (l *redoLog) figures(s *Stats) {
+// sizes are those of the ring, and of what a root may need of it.
+func (l *redoLog) sizes() (sizeBytes, usedBytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.LogSizeBytes, s.LogFlushes, s.LogBytes = int64(l.fit), l.flushes, l.flushed
+	return int64(l.fit), int64(l.next + uint64(len(l.frames)) - l.start)
+}
+
+// countLogSizes shows the sizes to readers of other processes.
+func (t *Table) countLogSizes() {
+	sizeBytes, usedBytes := t.redo.sizes()
+	t.pool.SetCounter(layout.CounterLogSize, uint64(sizeBytes))
+	t.pool.SetCounter(layout.CounterLogUsed, uint64(usedBytes))
+}
+
+// flushed counts a flush that was begun at a moment and ended well.
+func (t *Table) flushed(f *logFlush, began int64) {
+	t.pool.CountLatency(layout.CounterLogFlushes, time.Duration(now()-began))
+	t.pool.Count(layout.CounterLogFrames, f.frames)
+	t.pool.Count(layout.CounterLogChanges, f.changes)
+	t.pool.Count(layout.CounterLogBytes, uint64(len(f.bytes)))
+	t.countLogSizes()
 }
 
 // growLog makes the region fit for the ring that is wanted. No lock is held but the turn
@@ -247,19 +282,21 @@ func (t *Table) growLog() {
 // is; or the epoch that must be committed first.
 func (t *Table) flushLog() (end, first uint64, err error) {
 	l := &t.redo
-	frames, at, ring, first := l.take()
+	f, first := l.take()
 	if first != 0 {
 		return 0, first, nil
 	}
-	if len(frames) > 0 {
-		layout.SealFrames(frames, l.seed, l.generation)
-		if err := t.pool.AppendLog(at, frames, ring); err != nil {
+	if len(f.bytes) > 0 {
+		began := now()
+		layout.SealFrames(f.bytes, l.seed, l.generation)
+		if err := t.pool.AppendLog(f.at, f.bytes, f.ring); err != nil {
 			return 0, 0, t.fail(err)
 		}
+		t.flushed(&f, began)
 	}
-	end = at + uint64(len(frames))
+	end = f.at + uint64(len(f.bytes))
 	arena := t.pool.SizeBytes() - t.pool.Regions().Arena
-	if l.giveBack(frames, arena) && t.commits.crowded.CompareAndSwap(false, true) {
+	if l.giveBack(f.bytes, arena) && t.commits.crowded.CompareAndSwap(false, true) {
 		t.work.Go(t.makeRoomInLog) // Close waits for the writer that this is, then for it
 	}
 	return end, 0, nil

@@ -52,11 +52,8 @@ type Stats struct {
 	// Counters are those of the session that has the table open for writing. Of a
 	// read-only table Conflicts are its own.
 	Counters
-	Writes       uint64 // changes of entries, of all kinds
-	Cuts         uint64 // moments at which the table was frozen since open, for a commit or a snapshot
-	LogSizeBytes int64  // of the log's ring, 0 while there is none
-	LogFlushes   uint64 // syncs of the log since open
-	LogBytes     uint64 // that they wrote
+	Writes uint64 // changes of entries, of all kinds
+	Cuts   uint64 // moments at which the table was frozen since open, for a commit or a snapshot
 	// LastCut and LongestCut are the longest time at a stretch for which a cut held
 	// locks of stripes: so long, at most, a writer waited for it.
 	LastCut, LongestCut time.Duration
@@ -74,6 +71,9 @@ type Stats struct {
 	// LogReplayDuration how long that took.
 	LogReplayed       int
 	LogReplayDuration time.Duration
+	// LogPending is what a read-only table shows that the log holds and the committed
+	// root does not: the next open for writing takes it up.
+	LogPending PendingLog
 	// Damage is what made recovery leave the old free space out of use.
 	Damage string
 }
@@ -133,8 +133,11 @@ func (t *Table) Stats() (s Stats) {
 func (t *Table) spaceStats(s *Stats) {
 	space := t.pool.Space()
 	s.FreeBytes = space.FreeBytes
-	t.redo.figures(s)
+	if !t.pool.ReadOnly() || !t.writerBegan() && !t.pool.BesideWriter() { // else its counters tell
+		s.LogSizeBytes, s.LogUsedBytes = t.redo.sizes()
+	}
 	s.FileSizeBytes -= int64(t.geometry.LogBytes) - s.LogSizeBytes
+	s.LogPending = t.pendingLog()
 	s.LogReplayed, s.LogReplayDuration = t.opened.replayed, t.opened.replayDuration
 	s.ChunksUnknown = int64(space.UnsweptChunks)
 	s.UsedBytes = s.FileSizeBytes - s.FreeBytes

@@ -25,6 +25,9 @@ type Survey struct {
 	// what is larger than any.
 	Classes []ClassUse
 	Runs    ClassUse
+	// Log is what the log of a read-only table holds that nobody has taken up yet. The
+	// other figures are of the committed root alone.
+	Log PendingLog
 }
 
 // ClassUse says how well the blocks of one size are used.
@@ -67,6 +70,7 @@ func (t *Table) Survey(visit func(keyBytes, valueBytes int)) (Survey, error) {
 			s.Classes = append(s.Classes, use)
 		}
 	}
+	s.Log = t.pendingLog()
 	return s.Survey, nil
 }
 

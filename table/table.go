@@ -340,14 +340,14 @@ func (t *Table) close() error {
 		}
 		// A closed table has no log: its slot names none, so that no session after it
 		// takes the hole for a ring. Nobody is left who would log.
-		t.redo.enabled = false
+		ring := t.redo.drop()
 		if err := t.checkpoint(); err != nil {
 			return err
 		}
 		if err := t.pool.MarkClean(t.commits.last); err != nil {
 			return err
 		}
-		t.pool.DropLog(t.redo.fit)
+		t.pool.DropLog(ring)
 		return nil
 	})
 	return errors.Join(err, t.pool.Close())

@@ -55,6 +55,14 @@ func (t *Table) readTail(span layout.LogSpan, end uint64) (tail *logTail, err er
 	return tail, err
 }
 
+// pendingLog is what the tail of a read-only table consists of.
+func (t *Table) pendingLog() PendingLog {
+	if !t.pool.ReadOnly() || t.tailNow() == nil {
+		return PendingLog{}
+	}
+	return t.opened.decision.Pending()
+}
+
 // tailNow is the tail that lookups must see, nil for none. A read-only table drops the
 // one that it has when another process has taken the log up: until then the tail goes
 // over whatever root that process is working on, since it names every key that the log

@@ -30,6 +30,10 @@ func madeStats() table.Stats {
 	s.CheckpointTimes.Buckets[3], s.CheckpointTimes.Buckets[8], s.CheckpointTimes.Buckets[31] = 1, 2, 3
 	s.DrainTimes = table.Latencies{Count: 7, Total: 7 * time.Microsecond}
 	s.DrainTimes.Buckets[0], s.DrainTimes.Buckets[4] = 2, 5
+	s.LogFlushTimes = table.Latencies{Count: 8, Total: 16 * time.Second}
+	s.LogFlushTimes.Buckets[8], s.LogFlushTimes.Buckets[20] = 3, 5
+	s.LogFrames, s.LogChanges, s.LogBytes, s.LogSizeBytes, s.LogUsedBytes = 17, 18, 19, 117, 118
+	s.LogReplayed, s.LogReplayDuration = 119, 120*time.Second
 	return s
 }
 
@@ -66,6 +70,8 @@ pmemtable_info{durability="always",flush_method="none",medium="page cache",opene
 		"epoch": 110, "committed_epoch": 111, "poisoned": 0, "entries": 101, "file_bytes": 102, "max_bytes": 103, "used_bytes": 104, "free_bytes": 105,
 		"retired_blocks": 106, "protected_blocks": 107, "snapshots": 108, "oldest_snapshot_age_seconds": 109, "open_duration_seconds": 114,
 		"marking": 0, "mark_duration_seconds": 116, "marked_entries": 115, "damaged": 0,
+		"log_frames_total": 17, "log_changes_total": 18, "log_bytes_total": 19, "log_size_bytes": 117, "log_used_bytes": 118,
+		"log_replayed_changes": 119, "log_replay_duration_seconds": 120,
 	}
 	have := map[string]float64{}
 	registry := prometheus.NewPedanticRegistry()
@@ -113,13 +119,17 @@ func TestHistograms(t *testing.T) {
 			require.EqualValues(t, 3, upTo[16384e-9])
 			require.EqualValues(t, 3, last)
 			require.Len(t, upTo, 23)
+		case "pmemtable_log_sync_duration_seconds":
+			require.EqualValues(t, 8, h.GetSampleCount())
+			require.EqualValues(t, 16, h.GetSampleSum())
+			require.EqualValues(t, 3, upTo[16384e-9])
 		case "pmemtable_drain_duration_seconds":
 			require.EqualValues(t, 7, h.GetSampleCount())
 			require.EqualValues(t, 2, upTo[64e-9])
 			require.EqualValues(t, 7, upTo[1024e-9])
 		}
 	}
-	require.Equal(t, 2, seen)
+	require.Equal(t, 3, seen)
 }
 
 // TestUnknown: what is not known is absent, and what is wrong shows.

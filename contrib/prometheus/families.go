@@ -30,6 +30,13 @@ func (f *families) commits() {
 		func(s *table.Stats) *table.Latencies { return &s.CheckpointTimes })
 	f.latencies("drain_duration_seconds", "How long drains of persistent memory took, one in 256 of those that make a slot durable.", 0, 18, // 64 ns to 17 ms
 		func(s *table.Stats) *table.Latencies { return &s.DrainTimes })
+	f.latencies("log_sync_duration_seconds", "How long syncs of the log took, each of which acknowledges all calls that wait.", 8, 30,
+		func(s *table.Stats) *table.Latencies { return &s.LogFlushTimes })
+	f.counter("log_changes_total", "Changes that syncs of the log made durable.", func(s *table.Stats) uint64 { return s.LogChanges })
+	f.counter("log_frames_total", "Frames that they wrote.", func(s *table.Stats) uint64 { return s.LogFrames })
+	f.counter("log_bytes_total", "Bytes that they wrote.", func(s *table.Stats) uint64 { return s.LogBytes })
+	f.gauge("log_size_bytes", "Size of the log's ring; 0 while there is none.", func(s *table.Stats) float64 { return float64(s.LogSizeBytes) })
+	f.gauge("log_used_bytes", "Bytes of the ring in use.", func(s *table.Stats) float64 { return float64(s.LogUsedBytes) })
 	f.counter("cuts_total", "Moments at which the table was frozen, for a commit, a snapshot or a check.", func(s *table.Stats) uint64 { return s.Cuts })
 	f.gauge("longest_cut_seconds", "The longest time for which a cut held locks of writers.", func(s *table.Stats) float64 { return s.LongestCut.Seconds() })
 	f.gauge("epoch", "The current epoch.", func(s *table.Stats) float64 { return float64(s.Epoch) })
@@ -56,6 +63,8 @@ func (f *families) recovery() {
 	f.gauge("marking", "1 while recovery is finding the free space.", func(s *table.Stats) float64 { return flag(s.Marking) })
 	f.gauge("mark_duration_seconds", "How long that took; 0 while it goes on.", func(s *table.Stats) float64 { return s.MarkDuration.Seconds() })
 	f.gauge("marked_entries", "Entries that it found.", func(s *table.Stats) float64 { return float64(s.MarkedEntries) })
+	f.gauge("log_replayed_changes", "Changes of the log that the open took up.", func(s *table.Stats) float64 { return float64(s.LogReplayed) })
+	f.gauge("log_replay_duration_seconds", "How long that took.", func(s *table.Stats) float64 { return s.LogReplayDuration.Seconds() })
 	f.gauge("damaged", "1 if recovery met damage and left the free space out of use.", func(s *table.Stats) float64 { return flag(s.Damage != "") })
 	f.add("info", "Always 1; the labels say what the table is and which root recovery chose.",
 		[]string{"medium", "durability", "flush_method", "read_only", "opened_from"},

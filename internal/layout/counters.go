@@ -29,6 +29,13 @@ const (
 
 	CounterCheckpoints CounterTable = 64  // a Latency
 	CounterDrains      CounterTable = 104 // a Latency, of a sample
+	CounterLogFlushes  CounterTable = 144 // a Latency
+
+	CounterLogFrames  CounterTable = 184 // flushed
+	CounterLogChanges CounterTable = 185
+	CounterLogBytes   CounterTable = 186
+	CounterLogSize    CounterTable = 187 // not counted but set: bytes of the ring now,
+	CounterLogUsed    CounterTable = 188 // and of these in use
 
 	tableCounters = 192
 )
@@ -86,7 +93,9 @@ const stripeCounterBytes = 2 * LineBytes
 // The groups fit their places, and a stripe's lines begin a pair of lines.
 const (
 	_ = uint(CounterDrains - (CounterCheckpoints + latencyWords))
-	_ = uint(tableCounters - (CounterDrains + latencyWords))
+	_ = uint(CounterLogFlushes - (CounterDrains + latencyWords))
+	_ = uint(CounterLogFrames - (CounterLogFlushes + latencyWords))
+	_ = uint(tableCounters - (CounterLogUsed + 1))
 	_ = uint(stripeCounterBytes/WordBytes - StripeCounters)
 	_ = uint(PageBytes - (ControlCounters + tableCounters*WordBytes))
 	_ = uint(ControlCounters - (ControlGeneration + LineBytes))

@@ -109,13 +109,13 @@ func ReadFrame(ring []byte, seed, generation, position uint64) (f Frame, ok bool
 	if size < MinLogBytes || position%LogAlign != 0 {
 		return f, false
 	}
-	head := ringBytes(ring, position, LogFrameBytes)
+	head := CopyRing(ring, position, LogFrameBytes)
 	word := binary.LittleEndian.Uint32(head[4:])
 	n := uint64(frameBytes(word))
 	if binary.LittleEndian.Uint64(head[8:]) != position || n > size {
 		return f, false
 	}
-	frame := ringBytes(ring, position, int(n))
+	frame := CopyRing(ring, position, int(n))
 	if frameChecksum(frame, seed, generation) != binary.LittleEndian.Uint32(frame) {
 		return f, false
 	}
@@ -161,8 +161,8 @@ func FindFrames(ring []byte, seed, generation, from uint64, fn func(f Frame) boo
 	}
 }
 
-// ringBytes copies n bytes of a ring from a position on.
-func ringBytes(ring []byte, position uint64, n int) []byte {
+// CopyRing copies n bytes of a ring from a position on.
+func CopyRing(ring []byte, position uint64, n int) []byte {
 	at := int(position % uint64(len(ring)))
 	out := append(make([]byte, 0, n), ring[at:min(at+n, len(ring))]...)
 	return append(out, ring[:n-len(out)]...)

@@ -29,6 +29,7 @@ type checkDocument struct {
 	FreeChunks     int64             `json:"free_chunks"`
 	ReachableBytes int64             `json:"reachable_bytes"`
 	FreeBytes      int64             `json:"free_bytes"`
+	Log            *pendingDocument  `json:"pending_log"` // null: there is none
 	Problems       []problemDocument `json:"problems"`
 	Dropped        int64             `json:"problems_not_listed"`
 }
@@ -59,6 +60,8 @@ structure  all directories, segments and slots: that they are whole, that no blo
 checksum   that the checksum of every record is right
 full       that each record lies where a lookup of its key finds it, and that no
            key is there twice
+
+At every level the frames of a log are verified that the next open takes up.
 
 Stripes are checked in parallel; what is reported does not depend on --workers.
 While a process writes the file the exit code is 4: only that process can check it
@@ -123,7 +126,7 @@ func newCheckDocument(file string, level recovery.Level, r table.Report, clean b
 		Entries: int64(r.Entries), KeyBytes: int64(r.KeyBytes), ValueBytes: int64(r.ValueBytes),
 		Segments: int64(r.Segments), Directories: int64(r.Directories), Chains: int64(r.Chains),
 		Chunks: int64(r.Chunks), FreeChunks: int64(r.FreeChunks),
-		ReachableBytes: int64(r.ReachableBytes), FreeBytes: int64(r.FreeBytes),
+		ReachableBytes: int64(r.ReachableBytes), FreeBytes: int64(r.FreeBytes), Log: newPendingDocument(r.Log),
 		Problems: []problemDocument{}, Dropped: int64(r.Dropped),
 	}
 	for _, p := range r.Problems {
@@ -141,6 +144,7 @@ var verified = map[recovery.Level]string{
 
 func printReport(out *output, file string, level recovery.Level, r table.Report) {
 	out.line("checked", "%s", file)
+	printPending(out, r.Log)
 	if level == recovery.LevelHeader {
 		out.line("structure", "the heads of %s", plural(r.Directories, "directory"))
 		printProblems(out, r)

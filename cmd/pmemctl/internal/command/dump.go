@@ -28,6 +28,7 @@ means. docs/format.md draws the objects; pmemctl explain finds those of a key.
 
 header, control          the page
 session, superblock      0 or 1: which of the two
+log                      the frames behind the newest commit, and their changes
 stripe                   its number: its root, and the directory
 segment, line, record    the offset, decimal or as 0x1f00
 chunk                    its number: its descriptor, and what its blocks look like
@@ -49,7 +50,7 @@ first bytes are shown, unless --all is given.`,
 				o, err := f.Dump(c.args[1], address)
 				var none *inspect.ErrAddress
 				if errors.As(err, &none) {
-					return usagef("%s %s: %w", c.args[1], address, err)
+					return usagef("%s: %w", strings.Join(c.args[1:], " "), err)
 				}
 				if err != nil {
 					return err

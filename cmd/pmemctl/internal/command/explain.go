@@ -24,7 +24,8 @@ func explainVerb() verb {
 		long: `Show step by step how a lookup finds a key, or finds that it is not there: its
 hash, the stripe, the directory word, the segment, the home line, each slot that
 is compared, and the record with its checksum and the epoch of its birth. Each
-object comes with its offset, for pmemctl dump. docs/format.md draws them.
+object comes with its offset, for pmemctl dump. docs/format.md draws them. What a log
+says of the key that the next open takes up comes last, and counts.
 
 The exit code is 1 if the key is not there, and 3 if damage ends the lookup.`,
 		example: `  pmemctl explain debs.pmt bash
@@ -78,10 +79,9 @@ func printWay(out *output, key string, l *inspect.Lookup) {
 	out.line("root", "%s", l.Root)
 	if l.RootWord == 0 {
 		out.line("stripe root", "at %v: 0, the stripe is empty", l.RootAt)
-		out.line("result", "not there")
-		return
+	} else {
+		out.line("stripe root", "at %v: %v", l.RootAt, l.RootWord)
 	}
-	out.line("stripe root", "at %v: %v", l.RootAt, l.RootWord)
 	if d := l.Directory; d != nil {
 		out.line("directory", "at %v: depth %d, born in epoch %d", d.At, d.Depth, d.Birth)
 		out.line("word", "%d at %v (the next %s): segment at %v, local depth %d, tag shift %d", d.Index, d.WordAt,
@@ -99,11 +99,21 @@ func printWay(out *output, key string, l *inspect.Lookup) {
 			}
 		}
 	}
+	for _, c := range l.Log {
+		out.line("log", "frame at %v (position %d), behind the root: %s", c.FrameAt, c.Position, c.Kind)
+		if c.Kind == "put" {
+			out.quotedLine("  value", "%s", preview(c.Value))
+		}
+	}
 	switch {
 	case l.Damage != "":
 		out.line("result", "DAMAGED: %s", l.Damage)
+	case len(l.Log) > 0:
+		out.line("result", "%s by the log, which the next open takes up", yes(l.Found, "put", "removed"))
 	case l.Found:
 		out.line("result", "found, after %s and %s", plural(lines, "line"), plural(compared, "record"))
+	case l.RootWord == 0:
+		out.line("result", "not there")
 	default:
 		out.line("result", "not there, after %s and %s", plural(lines, "line"), plural(compared, "record"))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/internal/layout"
+	"pmemtable/pmem"
 	"pmemtable/table"
 )
 
@@ -35,9 +36,10 @@ var goldens = map[string][]string{
 	"bench": {"bench --entries 1000 --for 1ms --goroutines 2 .", "bench --json --entries 1000 --for 1ms --goroutines 2 .",
 		"bench --entries 1", "bench --json --entries 1"},
 	"check": {"check t.pmt", "check --json t.pmt", "check --level header t.pmt", "check --level structure --json t.pmt", "check --level checksum damaged.pmt",
-		"check damaged.pmt", "check --json damaged.pmt", "check counts.pmt", "check --json counts.pmt", "check locked.pmt", "check --json newer.pmt"},
+		"check damaged.pmt", "check --json damaged.pmt", "check counts.pmt", "check --json counts.pmt", "check locked.pmt", "check --json newer.pmt",
+		"check logged.pmt", "check --json --level header logged.pmt"},
 	"compact":   {"compact t.pmt", "compact --json t.pmt", "check t.pmt", "compact locked.pmt", "compact --json locked.pmt"},
-	"count":     {"count t.pmt", "count --json t.pmt", "count missing.pmt", "count --json missing.pmt", "count newer.pmt", "count foreign", "count --json foreign"},
+	"count":     {"count t.pmt", "count --json t.pmt", "count missing.pmt", "count --json missing.pmt", "count newer.pmt", "count foreign", "count --json foreign", "count logged.pmt"},
 	"crashtest": {"crashtest --programs 1 --kills 1 --seed 17 .", "crashtest --json --programs 1 --kills 0 --seed 17 .", "crashtest --kills -1"},
 	"create":    {"create new.pmt", "create --json --stripes 4 second.pmt", "create new.pmt", "create --json new.pmt", "create --stripes 5000 x.pmt"},
 	"delete": {"delete t.pmt bash", "delete --json t.pmt vim", "delete t.pmt bash", "delete --json t.pmt bash", "delete --if-value x t.pmt zlib",
@@ -46,9 +48,9 @@ var goldens = map[string][]string{
 	"diff":   {"diff t.pmt t.pmt", "diff t.pmt other.pmt", "diff --json t.pmt other.pmt", "diff --json t.pmt t.pmt", "diff --limit 1 --key-format hex t.pmt other.pmt", "diff t.pmt missing.pmt"},
 	"doctor": {"doctor .", "doctor --json .", "doctor missing", "doctor --json missing"},
 	"dump": {"dump t.pmt header", "dump t.pmt superblock 0", "dump --json t.pmt superblock 1", "dump t.pmt session 0", "dump t.pmt stripe 1", "dump t.pmt chunk 0",
-		"dump t.pmt nonsense", "dump --json t.pmt record 1"},
+		"dump t.pmt nonsense", "dump --json t.pmt record 1", "dump logged.pmt log", "dump t.pmt log"},
 	"explain": {"explain t.pmt bash", "explain --json t.pmt bash", "explain t.pmt missing", "explain --json t.pmt missing", "explain --key-format hex t.pmt 00ff",
-		"explain damaged.pmt marked"},
+		"explain damaged.pmt marked", "explain logged.pmt new", "explain --json logged.pmt zlib"},
 	"export": {"export t.pmt", "export --format csv t.pmt", "export --format csv --csv-safe t.pmt", "export --format tsv --no-header t.pmt", "export --format raw t.pmt",
 		"export --format tsv --csv-safe --key-format hex --value-format base64 t.pmt", "export --out t.jsonl t.pmt", "export --out t.jsonl t.pmt",
 		"export --json --format raw --out t.raw t.pmt", "export --json t.pmt", "export --key-format hex t.pmt"},
@@ -57,20 +59,20 @@ var goldens = map[string][]string{
 	"import": {"import --create new.pmt data.jsonl", "import --json new.pmt data.csv", "import new.pmt data.tsv", "import --csv-safe new.pmt safe.csv", "import new.pmt data.raw",
 		"import --key-format hex --header no new.pmt hex.csv", "scan --prefix raw new.pmt", "get new.pmt =formula", "import new.pmt bad.jsonl", "import --json new.pmt bad.jsonl",
 		"import --json missing.pmt data.jsonl", "import new.pmt bad.raw", "import --key-format hex new.pmt data.jsonl"},
-	"info": {"info t.pmt", "info --json t.pmt", "info missing.pmt", "info --json newer.pmt"},
+	"info": {"info t.pmt", "info --json t.pmt", "info missing.pmt", "info --json newer.pmt", "info logged.pmt", "info --json logged.pmt"},
 	"keys": {"keys t.pmt", "keys --biggest 3 --histogram t.pmt", "keys --json --biggest 2 --histogram t.pmt", "keys --key-format base64 t.pmt",
 		"keys --json --key-format hex --biggest 2 t.pmt", "keys --biggest -1 t.pmt"},
 	"map": {"map t.pmt", "map --json t.pmt", "map --out t.svg t.pmt", "map --json --out t.html t.pmt", "map --out t.png t.pmt", "map --json missing.pmt"},
 	"put": {"put t.pmt new value", "put --json t.pmt other value", "put --json --key-format hex --value-format base64 t.pmt 00 dmFsdWU=", "get t.pmt new",
 		"put --if-absent t.pmt new x", "put --json --if-value x t.pmt new y", "put locked.pmt k v", "put --json locked.pmt k v", "put t.pmt k"},
 	"repair": {"repair t.pmt whole.pmt", "repair damaged.pmt salvaged.pmt", "repair --json t.pmt intact.pmt", "repair --json damaged.pmt second.pmt", "repair --json counts.pmt third.pmt",
-		"count salvaged.pmt", "repair damaged.pmt salvaged.pmt", "repair --json foreign x.pmt"},
+		"count salvaged.pmt", "repair logged.pmt fourth.pmt", "diff logged.pmt fourth.pmt", "repair damaged.pmt salvaged.pmt", "repair --json foreign x.pmt"},
 	"restore": {"backup t.pmt t.backup", "restore t.backup new.pmt", "restore --json t.backup second.pmt", "diff t.pmt new.pmt", "restore t.backup new.pmt",
 		"restore --json t.pmt third.pmt"},
 	"scan": {"scan t.pmt", "scan --json t.pmt", "scan --limit 2 t.pmt", "scan --json --limit 2 --keys-only t.pmt", "scan --prefix z --key-format utf8 --value-format hex t.pmt",
 		"scan --format tsv --no-header t.pmt", "scan --format csv --csv-safe --prefix = t.pmt", "scan --format raw --prefix ba t.pmt", "scan --json --prefix none t.pmt",
 		"scan --format csv t.pmt", "scan --cursor x t.pmt", "scan damaged.pmt"},
-	"stats": {"stats t.pmt", "stats --json t.pmt", "stats --interval 1ms --count 1 t.pmt", "stats --json --interval 1ms --count 1 t.pmt", "stats --count 1 t.pmt"},
+	"stats": {"stats t.pmt", "stats --json t.pmt", "stats --interval 1ms --count 1 t.pmt", "stats --json --interval 1ms --count 1 t.pmt", "stats --count 1 t.pmt", "stats logged.pmt"},
 	"top":   {"top --interval 1h t.pmt", "top --json --interval 1ms t.pmt", "top --interval 0s t.pmt", "top --json missing.pmt"},
 }
 
@@ -148,10 +150,32 @@ func goldenDirectory(t *testing.T) string {
 	require.NoError(t, tab.Put([]byte("only here"), nil))
 	require.NoError(t, tab.Delete([]byte("zlib")))
 	require.NoError(t, tab.Close())
+	makeLogged(t, content)
 	holder, err := table.Open("locked.pmt", nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = holder.Close() })
 	return "t.pmt"
+}
+
+// makeLogged makes logged.pmt, a copy of a file that is open: of what was changed last
+// only the log tells.
+func makeLogged(t *testing.T, content []byte) {
+	t.Helper()
+	require.NoError(t, os.WriteFile("open.pmt", content, 0o600))
+	tab, err := table.Open("open.pmt", &table.Options{Media: pmem.PageCache})
+	require.NoError(t, err)
+	require.NoError(t, tab.Put([]byte("vim"), []byte("in the root")))
+	require.NoError(t, tab.Put([]byte("new"), []byte("in the log")))
+	require.NoError(t, tab.Put([]byte("vim"), []byte("in the log")))
+	require.NoError(t, tab.Delete([]byte("zlib")))
+	b := table.NewBatch()
+	b.Put([]byte("new"), []byte("twice in the log"))
+	b.SetMetadata([]byte("metadata in the log"))
+	require.NoError(t, tab.Apply(b))
+	content, err = os.ReadFile("open.pmt")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("logged.pmt", content, 0o600))
+	require.NoError(t, tab.Close())
 }
 
 // newerVersion is of a format that there is not yet.
@@ -200,7 +224,7 @@ var varies = map[string][][2]string{
 		{`(?s)"advice": \[.*?\]`, `"advice": [VARIES]`}, {`(?m)^  "(refused|transparent_huge_pages[a-z_]*|kernel|mount[a-z_]*|file_system)": .*\n`, ""},
 		{`(?m)^  "([a-z_]+)": ("[^"]*"|[a-z0-9]+)(,?)$`, `  "$1": VARIES$3`}, {`"schema_version": VARIES`, `"schema_version": 1`},
 	},
-	"stats": {{`(?m)^( +[0-9]+){4} .*B .*`, "FIGURES"}, {`"seconds":[0-9.]+`, `"seconds":N`}},
+	"stats": {{`: mean \S+, 99 % within TIME, longest \S+`, ": TIMES"}, {`(?m)^( +[0-9]+){4} .*B .*`, "FIGURES"}, {`"seconds":[0-9.]+`, `"seconds":N`}},
 	"top":   {{`"seconds":[0-9.]+`, `"seconds":N`}},
 }
 

@@ -28,6 +28,9 @@ type infoDocument struct {
 	CommittedEpoch   uint64             `json:"committed_epoch"`
 	CommitSequence   uint64             `json:"commit_sequence"`
 	Generation       uint64             `json:"generation"`
+	LogSizeBytes     int64              `json:"log_size_bytes"` // of its ring, 0 while there is none
+	LogUsedBytes     int64              `json:"log_used_bytes"`
+	PendingLog       *pendingDocument   `json:"pending_log"` // null: there is none
 	OpenedFrom       string             `json:"opened_from"`
 	OpenNanoseconds  int64              `json:"open_ns"`
 	Damage           string             `json:"damage,omitempty"`
@@ -69,6 +72,7 @@ func newInfoDocument(file string, s table.Stats) infoDocument {
 		Stripes: s.Stripes, ChunkSizeBytes: s.ChunkSizeBytes, SegmentSizeBytes: s.SegmentSizeBytes,
 		FileSizeBytes: s.FileSizeBytes,
 		Epoch:         s.Epoch, CommittedEpoch: s.CommittedEpoch, CommitSequence: s.CommitSequence, Generation: s.Generation,
+		LogSizeBytes: s.LogSizeBytes, LogUsedBytes: s.LogUsedBytes, PendingLog: newPendingDocument(s.LogPending),
 		OpenedFrom: s.OpenedFrom, OpenNanoseconds: s.OpenDuration.Nanoseconds(), Damage: s.Damage,
 	}
 	for _, durability := range durabilities {
@@ -106,6 +110,10 @@ func printInfo(out *output, file string, s table.Stats) {
 	}
 	out.line("session", "generation %d; opened from %s in %s", s.Generation, s.OpenedFrom, s.OpenDuration.Round(time.Microsecond))
 	out.line("epochs", "working %d, committed %d (commit %d)", s.Epoch, s.CommittedEpoch, s.CommitSequence)
+	if s.LogSizeBytes > 0 && s.LogPending.Generation == 0 {
+		out.line("log", "ring of %s, %s in use", bytesText(s.LogSizeBytes), bytesText(s.LogUsedBytes))
+	}
+	printPending(out, s.LogPending)
 	if s.Damage != "" {
 		out.line("damage", "%s", s.Damage)
 	}

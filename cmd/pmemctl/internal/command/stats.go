@@ -27,7 +27,8 @@ type statsDocument struct {
 	UsedBytes        int64               `json:"used_bytes"`
 	SizeClasses      []sizeClassDocument `json:"size_classes"`
 	Runs             runsDocument        `json:"runs"`
-	Snapshots        *int                `json:"snapshots"` // null: only the process that writes knows
+	PendingLog       *pendingDocument    `json:"pending_log"` // null: there is none
+	Snapshots        *int                `json:"snapshots"`   // null: only the process that writes knows
 	BesideWriter     bool                `json:"beside_writer"`
 	Activity         activityDocument    `json:"activity"`
 }
@@ -83,6 +84,7 @@ type activityDocument struct {
 	Conflicts   *float64            `json:"conflicts"`
 	CommitTimes *timesDocument      `json:"commit_times"`
 	DrainTimes  *timesDocument      `json:"drain_times"`
+	Log         *logDocument        `json:"log"`
 }
 
 func newActivityDocument(a table.Activity) activityDocument {
@@ -91,7 +93,7 @@ func newActivityDocument(a table.Activity) activityDocument {
 		since := a.CountedSince.UTC()
 		all := newIntervalDocument("", table.Activity{}, a, time.Second) // of a second: rates are sums
 		d.Since, d.Operations, d.Structure, d.Conflicts = &since, all.Operations, all.Structure, all.Conflicts
-		d.CommitTimes, d.DrainTimes = all.CommitTimes, all.DrainTimes
+		d.CommitTimes, d.DrainTimes, d.Log = all.CommitTimes, all.DrainTimes, all.Log
 	}
 	return d
 }
@@ -107,7 +109,8 @@ func statsVerb() verb {
 		long: `Show how full a table is, how far its lookups go, how large its values are and
 how well its space is used. That walks over the whole table, also while another
 process writes it: then the figures are of no single instant, and the snapshots
-that the writer holds are known to it alone.
+that the writer holds are known to it alone. What a log holds that the next open
+takes up is shown apart: it is in no other figure.
 
 With --interval nothing is walked over: one line each interval says what was done,
 from counters in the file, without help from the process that writes it. Reads are
@@ -125,6 +128,9 @@ conflicts/s    reads of the writing process that had to be repeated
 commits/s      commits to the disk (none on persistent memory and tmpfs)
 commit         how long one took, on average
 commit p99     what 99 of 100 did not exceed, or up to twice as much
+log sync/s     syncs of the log, with which an ordinary file acknowledges calls
+log sync       how long one took, on average
+changes/sync   changes of entries that one made durable, on average
 entries/s      entries more or less, from one commit to another
 growth/s       bytes that the file grew
 session        which session writes; a higher one is another process, or an

@@ -30,6 +30,30 @@ type intervalDocument struct {
 	Conflicts   *float64            `json:"conflicts_per_second"`
 	CommitTimes *timesDocument      `json:"commit_times"`
 	DrainTimes  *timesDocument      `json:"drain_times"`
+	Log         *logDocument        `json:"log"`
+}
+
+// logDocument says what was done to the log.
+type logDocument struct {
+	SizeBytes      int64          `json:"size_bytes"` // of its ring, 0 while there is none
+	UsedBytes      int64          `json:"used_bytes"`
+	Frames         uint64         `json:"frames"`
+	Changes        uint64         `json:"changes"`
+	Bytes          uint64         `json:"bytes"`
+	ChangesPerSync float64        `json:"changes_per_sync"`
+	SyncsPerS      float64        `json:"syncs_per_second"`
+	SyncTimes      *timesDocument `json:"sync_times"`
+}
+
+func newLogDocument(b, a table.Counters, rate func(from, to uint64) float64) *logDocument {
+	d := &logDocument{
+		SizeBytes: a.LogSizeBytes, UsedBytes: a.LogUsedBytes,
+		Frames: a.LogFrames - min(a.LogFrames, b.LogFrames), Changes: a.LogChanges - min(a.LogChanges, b.LogChanges),
+		Bytes: a.LogBytes - min(a.LogBytes, b.LogBytes), SyncsPerS: rate(b.LogFlushes, a.LogFlushes),
+		SyncTimes: newTimesDocument(b.LogFlushTimes, a.LogFlushTimes),
+	}
+	d.ChangesPerSync = ratio(int64(d.Changes), int64(d.SyncTimes.Count))
+	return d
 }
 
 // operationsDocument holds a number for each kind of operation.
@@ -107,6 +131,7 @@ func (d *intervalDocument) count(before, after table.Activity, rate func(from, t
 	d.Conflicts = &conflicts
 	d.CommitTimes = newTimesDocument(b.CheckpointTimes, a.CheckpointTimes)
 	d.DrainTimes = newTimesDocument(b.DrainTimes, a.DrainTimes)
+	d.Log = newLogDocument(b, a, rate)
 }
 
 // measure is a figure of an interval: a line of top, and perhaps a column of stats
@@ -134,6 +159,14 @@ var measures = []measure{
 	{"commits/s", true, func(d *intervalDocument) (float64, bool) { return d.CommitsPerS, true }, number},
 	duration("commit", true, func(d *intervalDocument) *timesDocument { return d.CommitTimes }, func(t *timesDocument) float64 { return t.MeanSeconds }),
 	duration("commit p99", true, func(d *intervalDocument) *timesDocument { return d.CommitTimes }, func(t *timesDocument) float64 { return t.P99Seconds }),
+	logged("log sync/s", func(l *logDocument) float64 { return l.SyncsPerS }, number),
+	duration("log sync", true, func(d *intervalDocument) *timesDocument {
+		if d.Log == nil {
+			return nil
+		}
+		return d.Log.SyncTimes
+	}, func(t *timesDocument) float64 { return t.MeanSeconds }),
+	logged("changes/sync", func(l *logDocument) float64 { return l.ChangesPerSync }, func(f float64) string { return fmt.Sprintf("%.1f", f) }),
 	duration("drain", false, func(d *intervalDocument) *timesDocument { return d.DrainTimes }, func(t *timesDocument) float64 { return t.MeanSeconds }),
 	{"cuts/s", false, func(d *intervalDocument) (float64, bool) { return d.CutsPerS, true }, number},
 	{"entries/s", true, func(d *intervalDocument) (float64, bool) { return known(d.EntriesPerS) }, number},
@@ -163,6 +196,15 @@ func structure(name string, column bool, of func(s *structureDocument) float64) 
 		}
 		return of(d.Structure), true
 	}, number}
+}
+
+func logged(name string, of func(l *logDocument) float64, text func(float64) string) measure {
+	return measure{name, true, func(d *intervalDocument) (float64, bool) {
+		if d.Log == nil {
+			return 0, false
+		}
+		return of(d.Log), true
+	}, text}
 }
 
 // duration is known for an interval in which there was one.

@@ -64,7 +64,7 @@ func newStatsDocument(file string, v table.Survey, values *sizes, s table.Stats,
 		ProbeLengths: []probeDocument{}, ValueSizes: values.document(),
 		FileSizeBytes: s.FileSizeBytes, SizeClasses: []sizeClassDocument{},
 		Runs: runsDocument{v.Runs.Blocks, v.Runs.Chunks, v.Runs.PayloadBytes}, BesideWriter: beside,
-		Activity: newActivityDocument(a),
+		Activity: newActivityDocument(a), PendingLog: newPendingDocument(v.Log),
 	}
 	if !beside {
 		d.Snapshots = &s.Snapshots
@@ -95,6 +95,11 @@ func printStats(out *output, d statsDocument) {
 	}
 	out.line("session", "generation %d, epoch %d, commit %d", d.Activity.Generation, d.Activity.Epoch, d.Activity.CommitSequence)
 	printCounters(out, &d.Activity)
+	if l := d.Activity.Log; d.PendingLog != nil {
+		d.PendingLog.print(out)
+	} else if l != nil && l.SizeBytes > 0 {
+		out.line("log", "ring of %s, %s in use", bytesText(l.SizeBytes), bytesText(l.UsedBytes))
+	}
 	fmt.Fprintf(out, "\nlookups      %12s\n", "entries")
 	for _, p := range d.ProbeLengths {
 		fmt.Fprintf(out, "%12s %12s  %7s  %s\n", plural(p.Lines, "line"), countText(p.Entries), percent(ratio(p.Entries, d.Entries)), bar(p.Entries, d.Entries))
@@ -122,6 +127,11 @@ func printCounters(out *output, d *activityDocument) {
 		number(s.Splits), number(s.Merges), number(s.Copies), number(*d.Conflicts), number(s.Extents))
 	if t := d.CommitTimes; t.Count > 0 {
 		out.line("", "%s commits: mean %s, 99 %% within %s, longest %s", countText(t.Count),
+			secondsText(t.MeanSeconds), secondsText(t.P99Seconds), secondsText(t.LongestSeconds))
+	}
+	if l := d.Log; l.SyncTimes.Count > 0 {
+		t := l.SyncTimes
+		out.line("", "%s syncs of the log, of %.1f changes each: mean %s, 99 %% within %s, longest %s", countText(t.Count), l.ChangesPerSync,
 			secondsText(t.MeanSeconds), secondsText(t.P99Seconds), secondsText(t.LongestSeconds))
 	}
 }

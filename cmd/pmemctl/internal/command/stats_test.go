@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/internal/layout"
+	"pmemtable/recovery"
 	"pmemtable/table"
 )
 
@@ -55,13 +56,17 @@ func madeStats(beside bool) statsDocument {
 		},
 		Runs: table.ClassUse{Blocks: 1, PayloadBytes: 1048608, Chunks: 17},
 	}
+	if !beside {
+		survey.Log = table.PendingLog{Generation: 3, RingBytes: 1 << 18, LogFigures: recovery.LogFigures{Frames: 21, Changes: 22, Bytes: 2300}}
+	}
 	stats := table.Stats{FileSizeBytes: 7 << 20, ChunkSizeBytes: 64 << 10, Snapshots: 0}
 	activity := table.Activity{Generation: 4, Epoch: 17, CommitSequence: 12, Collections: 345}
 	if beside {
 		activity.Counters = table.Counters{Counted: true, CountedSince: time.Unix(1700000000, 0), PutNew: 1001, PutOver: 1002, Deleted: 1003,
 			Swapped: 1004, SwapFailed: 1005, Unchanged: 1006, Batched: 1007, Moved: 1008, Batches: 1009, Clears: 1010, Splits: 1011, Merges: 1012,
 			Copies: 1013, Chains: 1014, GrownExtents: 1015, Conflicts: 1016,
-			CheckpointTimes: latencies(17, 34*time.Millisecond), DrainTimes: latencies(18, 18*300*time.Nanosecond)}
+			CheckpointTimes: latencies(17, 34*time.Millisecond), DrainTimes: latencies(18, 18*300*time.Nanosecond),
+			LogFlushTimes: latencies(19, 19*time.Millisecond), LogFlushes: 19, LogFrames: 20, LogChanges: 57, LogBytes: 5700, LogSizeBytes: 1 << 18, LogUsedBytes: 4096}
 	}
 	return newStatsDocument("t.pmt", survey, values, stats, activity, beside)
 }
@@ -103,7 +108,8 @@ func TestStatsIntervals(t *testing.T) {
 		{Generation: 1, Epoch: 30, CommitSequence: 15, Collections: 7100, FileSizeBytes: 3 << 20, Entries: 5010, EntriesKnown: true,
 			Counters: table.Counters{Counted: true, CountedSince: began, PutNew: 5010, PutOver: 2000, Deleted: 7, Swapped: 8, SwapFailed: 9, Unchanged: 10,
 				Batched: 11, Moved: 12, Batches: 13, Clears: 14, Splits: 15, Merges: 16, Copies: 17, Chains: 18, GrownExtents: 19, Conflicts: 20,
-				CheckpointTimes: latencies(15, 15*time.Millisecond), DrainTimes: latencies(28, 28*300*time.Nanosecond)}},
+				CheckpointTimes: latencies(15, 15*time.Millisecond), DrainTimes: latencies(28, 28*300*time.Nanosecond),
+				LogFlushTimes: latencies(30, 60*time.Millisecond), LogFlushes: 30, LogChanges: 75, LogFrames: 31, LogBytes: 7500, LogSizeBytes: 1 << 18}},
 		{Generation: 1, Epoch: 31, CommitSequence: 15, Collections: 7100, FileSizeBytes: 3 << 20, Entries: 5010, EntriesKnown: true},
 		{Generation: 2, Epoch: 40, CommitSequence: 16, Collections: 7200, FileSizeBytes: 2 << 20,
 			Counters: table.Counters{Counted: true, CountedSince: began.Add(time.Hour), PutNew: 4}}, // another session

@@ -34,6 +34,7 @@ var Kinds = []struct{ Name, Address string }{
 	{"session", "0 or 1"},
 	{"control", "none"},
 	{"superblock", "0 or 1"},
+	{"log", "none"},
 	{"stripe", "its number"},
 	{"segment", "its offset"},
 	{"line", "its offset"},
@@ -77,6 +78,8 @@ func (f *File) dump(kind string, n uint64) (*Object, error) {
 			return f.session(r.Session[n])
 		}
 		return f.superblock(r.Superblock[n])
+	case "log":
+		return f.log()
 	case "stripe":
 		if n >= uint64(f.geometry.Stripes) {
 			return nil, addressf("the stripes are 0 to %d", f.geometry.Stripes-1)

@@ -27,6 +27,7 @@ type Lookup struct {
 	Home      int        `json:"home_line"`
 	Homes     int        `json:"home_lines"` // lines that are the home of some key
 	Segments  []*Segment `json:"segments"`
+	Log       []Change   `json:"log,omitempty"` // what the log says of the key, which goes over the root
 	Found     bool       `json:"found"`
 	Damage    string     `json:"damage,omitempty"` // what ended the lookup
 }
@@ -74,6 +75,14 @@ type Slot struct {
 	Record       *Record `json:"record,omitempty"`
 }
 
+// Change is a change of the log.
+type Change struct {
+	Position uint64 `json:"position"` // of its frame, in the log
+	FrameAt  Hex    `json:"frame_at"`
+	Kind     string `json:"kind"` // "put" or "delete"
+	Value    []byte `json:"value_base64,omitempty"`
+}
+
 // What a lookup makes of a slot.
 const (
 	Empty     = "empty"
@@ -113,7 +122,7 @@ func (f *File) Lookup(key []byte) (*Lookup, error) {
 		l := f.newLookup(key)
 		err := f.pool.Guard(func() error { return f.follow(l, key) })
 		if !f.pool.BesideWriter() {
-			l.note(err)
+			l.note(errors.Join(err, f.pool.Guard(func() error { return f.followLog(l, key) })))
 			return l, nil
 		}
 		// The writer may have changed what was being read.
@@ -181,6 +190,24 @@ func (f *File) follow(l *Lookup, key []byte) error {
 	}
 	return p.Corrupt("segment", segment, "its chain of overflow segments does not end")
 }
+
+// followLog looks for the key in a log that nobody has taken up yet.
+func (f *File) followLog(l *Lookup, key []byte) error {
+	d := &f.view.Decision
+	return recovery.ReadLog(f.pool, d.Log, d.LogEnd, func(position uint64, changes []recovery.LogChange) error {
+		for i := range changes {
+			c := &changes[i]
+			if c.Kind == layout.LogMetadata || !bytes.Equal(c.Key, key) {
+				continue
+			}
+			l.Found = c.Kind == layout.LogPut
+			l.Log = append(l.Log, Change{position, Hex(f.geometry.Regions().Log + position%d.Log.RingBytes), changeKinds[c.Kind], c.Record.Value})
+		}
+		return nil
+	})
+}
+
+var changeKinds = map[layout.LogKind]string{layout.LogPut: "put", layout.LogDelete: "delete", layout.LogMetadata: "metadata"}
 
 // segment looks into one segment. more tells that the key may be in the next.
 func (f *File) segment(l *Lookup, at uint64, want layout.SegmentHeader, key []byte) (more bool, next uint64, err error) {
