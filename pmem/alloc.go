@@ -46,6 +46,9 @@ var reserved = [...]int{Usual: reserveChunks, Passing: reserveChunks / 2, Urgent
 // milliseconds, so that small files do not grow by being opened.
 const unsweptWaitBytes = 64 << 20
 
+// errNoSession: see Alloc.
+var errNoSession = errors.New("pmem: nothing can be allocated before a session has begun: it is not known what is free")
+
 type chunkState uint8
 
 const (
@@ -87,6 +90,7 @@ type allocator struct {
 	atOpen    int              // chunks in the file at open
 	swept     chan struct{}    // closed when sweepOver
 	sweepOver bool             // the sweep is done, or was given up
+	sweepDue  bool             // somebody will say that it is
 	stopped   bool
 	ahead     bool  // growAhead runs
 	wanted    bool  // it has not looked since it was asked to
@@ -129,6 +133,10 @@ func (p *Pool) chunkOf(off uint64) (int, bool) {
 // it. near spreads callers over the allocator's shards: a stripe's number. ErrFull
 // if there is no room; then nothing changed. It may make system calls: no stripe
 // lock may be held.
+//
+// What is free in a file that was there before nobody knows until Sweep, or GiveUpSweep.
+// Until then Alloc takes new chunks of the file, or waits, once a session has begun: who
+// begins one must end that wait. Before a session it does not wait, and fails.
 func (p *Pool) Alloc(sizeBytes, near int, urgency Urgency) (uint64, error) {
 	a := p.space
 	class, small := a.classes.Of(sizeBytes)
@@ -363,7 +371,10 @@ func (a *allocator) freshChunks(n, sizeBytes int, urgency Urgency) (int, error) 
 			}
 			return i, nil
 		}
-		before, sweeping, lack := a.chunks.n, !a.sweepOver, a.lacking(n, keep)
+		before, sweeping, due, lack := a.chunks.n, !a.sweepOver, a.sweepDue, a.lacking(n, keep)
+		if sweeping && !due {
+			return 0, fmt.Errorf("%s: %w", a.p.path, errNoSession)
+		}
 		a.mu.Unlock()
 		var err error
 		if !sweeping || a.p.size.Load() > unsweptWaitBytes {

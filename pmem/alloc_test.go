@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -407,4 +408,28 @@ func TestRunTooLong(t *testing.T) {
 	_, err = pmem.Open(filepath.Join(t.TempDir(), "pool"), pmem.Options{MaxSizeBytes: 8192})
 	require.ErrorIs(t, err, pmem.ErrFull)
 	require.NotErrorIs(t, err, fs.ErrNotExist)
+}
+
+// TestAllocBeforeASession: nobody will say what is free, so a request that would have to
+// wait for that fails; once a session has begun it waits.
+func TestAllocBeforeASession(t *testing.T) {
+	medium := pmem.NewHeap(nil, 8<<20)
+	p, err := pmem.OpenHeap(medium, pmem.Options{})
+	require.NoError(t, err)
+	defer p.Close()
+	_, err = p.Alloc(1<<20, 0, pmem.Usual)
+	require.ErrorContains(t, err, "before a session has begun")
+	require.NoError(t, p.BeginSession(0))
+	done := make(chan error)
+	go func() {
+		_, err := p.Alloc(1<<20, 0, pmem.Usual)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		require.Fail(t, "it does not wait", "%v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	p.GiveUpSweep()
+	require.NoError(t, <-done)
 }

@@ -14,7 +14,9 @@
 // What no root reaches is free. The allocator's state is volatile; after an open
 // it is unknown until recovery has marked what the roots reach (as Ralloc does,
 // Cai et al., ISMM 2020), and until then blocks come from chunks that the file
-// did not have before.
+// did not have before. So a pool on which no session has begun (recovery.Begin, then
+// Sweep) is for reading and storing: Alloc has an error, unless GiveUpSweep says that
+// all of the file stays as it is.
 //
 // # Concurrency
 //

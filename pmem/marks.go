@@ -238,6 +238,13 @@ func (p *Pool) GiveUpSweep() {
 	p.space.endSweep()
 }
 
+// expectSweep has those who allocate wait for a sweep where they need it.
+func (a *allocator) expectSweep() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sweepDue = true
+}
+
 func (a *allocator) endSweep() {
 	if !a.sweepOver {
 		a.sweepOver = true

@@ -84,6 +84,7 @@ func (p *Pool) beginSession(s Session) error {
 	p.Store(p.regions.Control+layout.ControlReplaying, uint64(s.Replaying))
 	p.Store(p.regions.Control+layout.ControlSize, p.size.Load())
 	p.Store(p.regions.Control+layout.ControlGeneration, p.session.Generation)
+	p.space.expectSweep()
 	return nil
 }
 
