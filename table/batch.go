@@ -11,9 +11,13 @@ import (
 	"pmemtable/recovery"
 )
 
+// MaxBatch is how many keys a batch can change, beside the metadata record.
+const MaxBatch = 4091
+
 // Batch collects changes of several keys, and of the metadata record, for Apply.
 // The last change of a key counts. It copies what it is given, and is for one
-// goroutine at a time.
+// goroutine at a time. It takes any number of keys; Apply takes a batch of at most
+// MaxBatch.
 type Batch struct {
 	ops      []batchOp
 	index    map[string]int // of the last change of a key
@@ -84,9 +88,9 @@ type batchRun struct {
 // Apply makes all changes of a batch, or none, across any crash, and returns when
 // they are durable as Options.Durability says. Other writers of the keys see all
 // or none; a reader without a lock may see some of the keys changed a moment
-// before the others. ErrTooLarge if the batch has more changes than the intent
-// record holds (4,091 by default), or for a key or value that is too large; then,
-// as after ErrFull, nothing was changed.
+// before the others. ErrTooLarge if the batch has more than MaxBatch keys (fewer in a
+// pool whose geometry has a smaller intent record), or for a key or value that is too
+// large; then, as after ErrFull, nothing was changed.
 //
 //  1. the records are filled and made durable. Nothing reaches them.
 //  2. all stripes concerned are locked, in ascending order. Segments are copied and

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -127,6 +128,29 @@ func TestBatchLastOperationCounts(t *testing.T) {
 		require.Zero(t, tab.Len())
 		checked(t, tab)
 	})
+}
+
+// TestBatchOfFullSize: a table that Open made takes a batch of MaxBatch keys and the
+// metadata record, and none that is larger.
+func TestBatchOfFullSize(t *testing.T) {
+	tab, err := table.Open(filepath.Join(t.TempDir(), "t.pmt"), &table.Options{Stripes: 2, Durability: table.OnSync})
+	require.NoError(t, err)
+	defer tab.Close()
+	batch := table.NewBatch()
+	batch.SetMetadata(b("metadata"))
+	for i := range table.MaxBatch {
+		batch.Put(key(i), nil)
+	}
+	require.NoError(t, tab.Apply(batch))
+	require.Equal(t, table.MaxBatch, tab.Len())
+	batch.Delete(key(0))
+	require.NoError(t, tab.Apply(batch), "a key counts once")
+	require.Equal(t, table.MaxBatch-1, tab.Len())
+	batch.Put(key(table.MaxBatch), nil)
+	err = tab.Apply(batch)
+	require.ErrorIs(t, err, table.ErrTooLarge)
+	require.ErrorContains(t, err, "a batch of 4092 changes, the limit is 4091")
+	require.Equal(t, table.MaxBatch-1, tab.Len())
 }
 
 // TestBatchThatCannotBe: one that is too large, or finds no room, changes nothing,

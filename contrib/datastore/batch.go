@@ -10,7 +10,7 @@ import (
 )
 
 // batchChanges is how many changes one table.Batch takes.
-const batchChanges = 4091
+const batchChanges = table.MaxBatch
 
 const (
 	maxKeyBytes   = 65535
