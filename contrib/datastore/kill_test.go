@@ -3,23 +3,19 @@
 package datastore_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/contrib/datastore"
+	"pmemtable/internal/killtest"
 	"pmemtable/table"
 )
 
@@ -29,18 +25,13 @@ import (
 // the parent kills it at a random one. All rounds use the same file.
 
 const (
-	killEnv    = "PMEMTABLE_DATASTORE_KILL" // the file, for the child
-	killKeys   = 40                         // of each batch
+	killKeys   = 40 // of each batch
 	killRounds = 20
 	killAcks   = 200 // at most, in a round
 )
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(killEnv); path != "" {
-		fmt.Fprintln(os.Stderr, commitForever(context.Background(), path))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	killtest.Main(m, func(path string) error { return commitForever(context.Background(), path) })
 }
 
 func killOpen(path string) (*datastore.Datastore, error) {
@@ -86,7 +77,7 @@ func commitForever(ctx context.Context, path string) error {
 		if err = errors.Join(err, w.Commit(ctx)); err != nil {
 			return err
 		}
-		if _, err := fmt.Println(n); err != nil {
+		if err := killtest.Acknowledge(value); err != nil {
 			return err
 		}
 	}
@@ -99,37 +90,11 @@ func TestKill(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	known := uint64(0) // what the file holds at least
 	for range killRounds {
-		acked := killRound(t, path, 1+random.IntN(killAcks))
+		acked := uint64(0)
+		killtest.Run(t, path, 1+random.IntN(killAcks), 0, 8, func(b []byte) { acked = binary.LittleEndian.Uint64(b) })
 		require.Greater(t, acked, known)
 		known = requireWhole(t, path, acked)
 	}
-}
-
-// killRound runs a child until it has acknowledged so many batches, kills it, and returns
-// the last one of which it said that it was committed.
-func killRound(t *testing.T, path string, acks int) (last uint64) {
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), killEnv+"="+path)
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	lines := bufio.NewReader(out)
-	for {
-		line, err := lines.ReadString('\n')
-		if errors.Is(err, io.EOF) {
-			break // killed; a line that was cut off was not said
-		}
-		require.NoError(t, err)
-		last, err = strconv.ParseUint(line[:len(line)-1], 10, 64)
-		require.NoError(t, err)
-		if acks--; acks == 0 {
-			require.NoError(t, child.Process.Kill())
-		}
-	}
-	require.ErrorContains(t, child.Wait(), "killed")
-	require.NotZero(t, last)
-	return last
 }
 
 // requireWhole requires that the file holds one whole batch, the last acknowledged one or

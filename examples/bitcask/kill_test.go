@@ -3,19 +3,17 @@
 package bitcask_test
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/examples/bitcask"
+	"pmemtable/internal/killtest"
 )
 
 // The failure looked for here: after kill -9 an acknowledged write is missing, a deleted
@@ -23,18 +21,11 @@ import (
 // the parent kills it at a random write, and opens. All rounds use the same directory.
 
 const (
-	killEnv  = "PMEMTABLE_BITCASK_KILL" // the directory and the round, for the child
 	killKeys = 3000
 	killAcks = 20_000 // at most, in a round
 )
 
-func TestMain(m *testing.M) {
-	if where := os.Getenv(killEnv); where != "" {
-		fmt.Fprintln(os.Stderr, writeForever(where))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { killtest.Main(m, writeForever) }
 
 func killOpen(dir string) (*bitcask.Store, error) {
 	return bitcask.Open(dir, &bitcask.Options{MaxFileBytes: 50_000})
@@ -50,6 +41,7 @@ func killOp(round, i int) (k int, value string) {
 	return k, fmt.Sprintf("round %d operation %d", round, i)
 }
 
+// writeForever is the child: where is the round and the directory.
 func writeForever(where string) error {
 	var round int
 	var dir string
@@ -76,7 +68,7 @@ func writeForever(where string) error {
 			err = s.Put(key(k), []byte(value))
 		}
 		if err == nil {
-			_, err = os.Stdout.Write([]byte{'.'})
+			err = killtest.Acknowledge([]byte{'.'})
 		}
 		if err != nil {
 			return err
@@ -94,7 +86,7 @@ func TestKill(t *testing.T) {
 		rounds = 8
 	}
 	for round := range rounds {
-		acked := killRound(t, fmt.Sprint(round, " ", dir), 1+random.IntN(killAcks))
+		acked := killtest.Run(t, fmt.Sprint(round, " ", dir), 1+random.IntN(killAcks), 0, 1, func([]byte) {})
 		for i := range acked {
 			apply(model, round, i)
 		}
@@ -119,28 +111,4 @@ func apply(model map[string]string, round, i int) {
 	} else {
 		model[string(key(k))] = value
 	}
-}
-
-// killRound runs a child until it has acknowledged so many operations, kills it, and
-// returns how many it had by then.
-func killRound(t *testing.T, where string, acks int) (acked int) {
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), killEnv+"="+where)
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	in := bufio.NewReader(out)
-	for {
-		if _, err := in.ReadByte(); errors.Is(err, io.EOF) {
-			break
-		}
-		require.NoError(t, err)
-		if acked++; acked == acks {
-			require.NoError(t, child.Process.Kill())
-		}
-	}
-	require.ErrorContains(t, child.Wait(), "killed")
-	require.GreaterOrEqual(t, acked, acks)
-	return acked
 }

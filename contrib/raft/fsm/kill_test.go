@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/contrib/raft/fsm"
+	"pmemtable/internal/killtest"
 	"pmemtable/table"
 )
 
@@ -25,18 +24,7 @@ import (
 // the index. A child, this test binary again, applies entries and now and then goes
 // back to a snapshot of an earlier index; the parent kills it at any moment.
 
-const killEnv = "PMEMTABLE_RAFT_KILL" // path and seed, for the child
-
-func TestMain(m *testing.M) {
-	if args := os.Getenv(killEnv); args != "" {
-		if err := killChild(args); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { killtest.Main(m, killChild) }
 
 const killKeys = 200
 
@@ -133,7 +121,7 @@ func killChild(args string) error {
 			}
 		}
 		index, _ = m.Applied()
-		if _, err := os.Stdout.Write(binary.BigEndian.AppendUint64([]byte{kind}, index)); err != nil {
+		if err := killtest.Acknowledge(binary.BigEndian.AppendUint64([]byte{kind}, index)); err != nil {
 			return err
 		}
 	}
@@ -150,31 +138,17 @@ func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.pmt")
 	restores := 0
 	for range rounds {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", killEnv, path, r.Uint64()))
-		child.Stderr = os.Stderr
-		acks, err := child.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, child.Start())
-		target, last, saved := 1+r.IntN(100), uint64(0), uint64(0)
-		for n, buf := 0, make([]byte, 9); ; n++ {
-			if n == target {
-				time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond)
-				require.NoError(t, child.Process.Kill())
-			}
-			if _, err := io.ReadFull(acks, buf); err != nil {
-				require.GreaterOrEqual(t, n, target, "the child ended by itself")
-				break
-			}
-			last = binary.BigEndian.Uint64(buf[1:])
-			switch buf[0] {
+		last, saved := uint64(0), uint64(0)
+		args, later := fmt.Sprintf("%s %d", path, r.Uint64()), time.Duration(r.IntN(3000))*time.Microsecond
+		killtest.Run(t, args, 1+r.IntN(100), later, 9, func(b []byte) {
+			last = binary.BigEndian.Uint64(b[1:])
+			switch b[0] {
 			case 's':
 				saved = last
 			case 'r':
 				restores++
 			}
-		}
-		require.Error(t, child.Wait())
+		})
 		m, err := openKilled(path)
 		require.NoError(t, err)
 		require.NoError(t, differs(m))

@@ -4,11 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -17,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"pmemtable/contrib/raft/store"
+	"pmemtable/internal/killtest"
 	"pmemtable/table"
 )
 
@@ -26,19 +24,7 @@ import (
 // each call that it returned; the parent kills it at a random one, opens the log and
 // compares. All rounds use the same file.
 
-// killEnv names the file, the durability, the seed and the call to begin with.
-const killEnv = "PMEMTABLE_RAFT_KILL"
-
-func TestMain(m *testing.M) {
-	if args := os.Getenv(killEnv); args != "" {
-		if err := killChild(args); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { killtest.Main(m, killChild) }
 
 // model is what the log and the stable keys hold.
 type model struct {
@@ -174,7 +160,8 @@ func killStore(path, durability string) (*store.Store, error) {
 	return s, err
 }
 
-// killChild changes the log until it is killed.
+// killChild changes the log until it is killed. Its arguments are the file, the
+// durability, the seed and the call to begin with.
 func killChild(args string) error {
 	var path, durability string
 	var seed, number uint64
@@ -195,7 +182,7 @@ func killChild(args string) error {
 			return fmt.Errorf("call %d: %w", number, err)
 		}
 		m.apply(c)
-		if _, err := os.Stdout.Write(binary.LittleEndian.AppendUint64(nil, number)); err != nil {
+		if err := killtest.Acknowledge(binary.LittleEndian.AppendUint64(nil, number)); err != nil {
 			return err
 		}
 	}
@@ -251,28 +238,12 @@ func (k *killer) round(t *testing.T) {
 		require.NoError(t, s.SetUint64([]byte("highest"), k.model.highest))
 	})
 	seed := k.rand.Uint64()
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %d", killEnv, k.path, k.durability, seed, k.next))
-	child.Stderr = os.Stderr
-	acks, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	target := 1 + k.rand.IntN(60)
-	for n, buf := 0, make([]byte, 8); ; n++ {
-		if n == target {
-			time.Sleep(time.Duration(k.rand.IntN(2000)) * time.Microsecond)
-			require.NoError(t, child.Process.Kill())
-		}
-		if _, err := io.ReadFull(acks, buf); err != nil {
-			require.ErrorIs(t, err, io.EOF)
-			require.GreaterOrEqual(t, n, target, "the child ended by itself")
-			break
-		}
-		require.Equal(t, k.next, binary.LittleEndian.Uint64(buf))
+	args, later := fmt.Sprintf("%s %s %d %d", k.path, k.durability, seed, k.next), time.Duration(k.rand.IntN(2000))*time.Microsecond
+	killtest.Run(t, args, 1+k.rand.IntN(60), later, 8, func(b []byte) {
+		require.Equal(t, k.next, binary.LittleEndian.Uint64(b))
 		k.model.apply(k.model.next(seed, k.next))
 		k.next++
-	}
-	require.Error(t, child.Wait())
+	})
 	k.between(t, func(s *store.Store) {
 		without := k.model.differs(s)
 		if without == nil {
