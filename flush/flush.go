@@ -137,6 +137,10 @@ func choose(methods []string) string {
 // memory is a fault at the caller, which debug.SetPanicOnFault turns into a
 // panic that can be recovered. Persist panics unless [Available].
 func Persist(v []Entry) {
+	if len(v) == 1 && v[0].Len <= callSizeBytes {
+		persist(unsafe.Pointer(unsafe.SliceData(v)), 1)
+		return
+	}
 	for {
 		n := fitting(v)
 		if n == 0 && len(v) > 0 {

@@ -73,7 +73,11 @@ func (p *Pool) Persist(ranges ...Range) {
 }
 
 // PersistWord is Persist of the line that holds the word at off.
-func (p *Pool) PersistWord(off uint64) { p.Persist(Range{off, layout.WordBytes}) }
+func (p *Pool) PersistWord(off uint64) {
+	if p.flushes {
+		p.Persist(Range{off, layout.WordBytes})
+	}
+}
 
 // Flushes tells whether the medium needs Persist: whether it is, or is forced to
 // pass for, persistent memory.

@@ -54,7 +54,8 @@ func (p *Pool) Bytes(off uint64, n int) []byte {
 	if n < 0 || off > size || uint64(n) > size-off {
 		return nil
 	}
-	return unsafe.Slice((*byte)(unsafe.Add(p.base, off)), n)
+	// As unsafe.Slice would, without its checks of what is known.
+	return (*[layout.MaxFileBytes]byte)(unsafe.Add(p.base, off))[:n:n]
 }
 
 // Speculative returns the n bytes at off as Bytes does, for a caller that knows
@@ -144,6 +145,11 @@ func (p *Pool) raiseShared(off, n uint64) {
 // persist writes the ranges back and drains. Up to maxPersistRanges are one assembly
 // call with one drain.
 func (p *Pool) persist(ranges []Range) {
+	if len(ranges) == 1 { // as most are
+		entry := [1]flush.Entry{{Dst: p.at(ranges[0].Offset), Len: uintptr(ranges[0].Bytes)}}
+		flush.Persist(entry[:])
+		return
+	}
 	if len(ranges) <= fewRanges { // a vector that costs little to clear
 		var entries [fewRanges]flush.Entry
 		p.persistIn(entries[:], ranges)

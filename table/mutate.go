@@ -173,11 +173,17 @@ func (t *Table) takeRecord(s *stripe, m *mutation) (err error) {
 // fillOnly fills the record and leaves it to the caller to make it durable.
 func (t *Table) fillOnly(m *mutation) pmem.Range {
 	block, sizeBytes := m.record, layout.RecordBytes(len(m.key), len(m.value))
-	var head [layout.MaxRecordHeaderBytes]byte
-	n := layout.RecordHeader(&head, t.epoch.Load(), len(m.key), len(m.value))
-	t.pool.Copy(block+4, head[4:n])
-	t.pool.Copy(block+uint64(n), m.key)
-	t.pool.Copy(block+uint64(n+len(m.key)), m.value)
+	var head [layout.LineBytes]byte
+	n := layout.RecordHeader((*[layout.MaxRecordHeaderBytes]byte)(head[:]), t.epoch.Load(), len(m.key), len(m.value))
+	end := n + len(m.key)
+	if end <= len(head) { // a short key goes with the header
+		copy(head[n:], m.key)
+		t.pool.Copy(block+4, head[4:end])
+	} else {
+		t.pool.Copy(block+4, head[4:n])
+		t.pool.Copy(block+uint64(n), m.key)
+	}
+	t.pool.Copy(block+uint64(end), m.value)
 	// In place, because what the checksum function is given escapes to the heap.
 	binary.LittleEndian.PutUint32(head[:], layout.RecordChecksum(t.pool.Bytes(block, sizeBytes)))
 	t.pool.Copy(block, head[:4])

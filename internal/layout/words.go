@@ -88,12 +88,15 @@ func SlotDisplacement(w uint64) int { return int(w & slotDisplacementMask >> slo
 // The 64-bit hash of a key is used from the top for the stripe, then for the
 // directory, while the home line comes from its low half.
 
-// StripeOf returns the stripe that a hash belongs to.
-func StripeOf(hash uint64, stripeBits uint) int { return int(hash >> (64 - stripeBits)) }
+// StripeOf returns the stripe that a hash belongs to. Two shifts by less than 64,
+// which the compiler can see, are cheaper than one that may be by 64.
+func StripeOf(hash uint64, stripeBits uint) int {
+	return int(hash >> 1 >> ((63 - stripeBits) & 63))
+}
 
 // DirectoryIndex returns the directory word that a hash selects.
 func DirectoryIndex(hash uint64, stripeBits, depth uint) uint64 {
-	return hash << stripeBits >> (64 - depth)
+	return hash << (stripeBits & 63) >> 1 >> ((63 - depth) & 63)
 }
 
 // Tag returns the tag of a hash, in place in a slot: the TagBits bits that
