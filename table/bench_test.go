@@ -1,6 +1,8 @@
 package table_test
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -103,6 +105,45 @@ func BenchmarkPut(b *testing.B) {
 			require.NoError(b, tab.Close())
 		})
 	}
+}
+
+// BenchmarkNeighbours has two goroutines each change and read the one entry of a stripe
+// of its own. What stripes side by side have must not share lines that somebody stores
+// to: then near costs no more than far. The same stripe shows what sharing would cost.
+func BenchmarkNeighbours(b *testing.B) {
+	const stripes = 64
+	h := pmem.NewHeap(nil, 64<<20)
+	p, err := pmem.OpenHeap(h, pmem.Options{Media: pmem.Tmpfs, Geometry: pmem.Geometry{Stripes: stripes}})
+	require.NoError(b, err)
+	tab, err := table.OpenColliding(p, nil, binary.BigEndian.Uint64)
+	require.NoError(b, err)
+	keyOf := func(stripe int) []byte {
+		return binary.BigEndian.AppendUint64(nil, uint64(stripe)<<(64-bits.TrailingZeros(stripes))|1)
+	}
+	v := value(1, 100)
+	for _, c := range []struct {
+		name     string
+		distance int
+	}{{"far", stripes / 2}, {"near", 1}, {"same", 0}} {
+		b.Run(c.name, func(b *testing.B) {
+			var both sync.WaitGroup
+			for _, stripe := range []int{7, 7 + c.distance} {
+				both.Go(func() {
+					k, buf := keyOf(stripe), make([]byte, 0, 128)
+					for range b.N {
+						if err := tab.Put(k, v); err != nil {
+							b.Error(err)
+						}
+						if _, err := tab.AppendGet(buf, k); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			both.Wait()
+		})
+	}
+	require.NoError(b, tab.Close())
 }
 
 // BenchmarkMany compares groups of 32 random keys with as many single calls, per key.
