@@ -49,14 +49,46 @@ func (p *Pool) Torn() *Slot {
 	return nil
 }
 
-// VoidTorn zeroes, durably, the slot of a commit by one sync that was cut off, if
-// there is one. Otherwise the stores of a later session could complete what it
-// lists, and a later open would find the commit that this one found missing.
+// VoidTorn zeroes, durably, a slot whose commit was cut off, if there is one: a slot that
+// is not whole, or that of a commit by one sync of which not all is there. Otherwise the
+// stores of a later session could complete it, since what it lacks may be words that the
+// next commit also has, and a later open would find the commit that this one found
+// missing.
 func (p *Pool) VoidTorn() error {
+	if p.previous.Clean != 0 {
+		return nil
+	}
+	for i := range p.regions.Superblock {
+		if _, whole := p.readSlot(i); !whole && !p.blank(i) {
+			return p.voidBroken(i)
+		}
+	}
 	if torn := p.Torn(); torn != nil {
 		return p.VoidSlot(torn.Index)
 	}
 	return nil
+}
+
+// blank tells whether superblock slot i holds zeros only.
+func (p *Pool) blank(i int) bool {
+	for at := range p.geometry.SuperblockBytes() / layout.WordBytes {
+		if p.Load(p.regions.Superblock[i]+uint64(at)*layout.WordBytes) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// voidBroken is VoidSlot for a slot that is not whole, and may lack nothing but zeros: its
+// sequence first, without which no slot is whole.
+func (p *Pool) voidBroken(i int) error {
+	at := p.regions.Superblock[i]
+	p.Store(at+layout.SuperSequence, 0)
+	p.PersistWord(at + layout.SuperSequence)
+	if err := p.syncRange(at, layout.PageBytes); err != nil {
+		return err
+	}
+	return p.VoidSlot(i)
 }
 
 // Checksum is the checksum of a piece of the file, as an extent.
@@ -131,9 +163,10 @@ func (p *Pool) SyncSlot(s *Slot) error {
 
 // VoidSlot zeroes superblock slot i durably.
 func (p *Pool) VoidSlot(i int) error {
-	p.Copy(p.regions.Superblock[i], make([]byte, p.geometry.SuperblockBytes()))
-	p.Persist(Range{p.regions.Superblock[i], p.geometry.SuperblockBytes()})
-	return p.Sync()
+	at, n := p.regions.Superblock[i], p.geometry.SuperblockBytes()
+	p.Copy(at, make([]byte, n))
+	p.Persist(Range{at, n})
+	return p.syncRange(at, n)
 }
 
 // SlotMetadata is the offset of the metadata word of superblock slot i.

@@ -35,8 +35,8 @@ type Start struct {
 //     idle root area from the chosen slot
 //  3. the epoch: one above every epoch in the file; it and the working root are made
 //     durable
-//  4. after a poisoned session, slots newer than the last good one are voided;
-//     after one whose truth was the working root, on a medium whose truth is the
+//  4. a slot whose commit was cut off is voided, and after a poisoned session those
+//     newer than the last good one; after one whose truth was the working root, on a medium whose truth is the
 //     committed one, the working root is committed
 //  5. the session record
 //  6. all stripe versions advance, before any reuse of a block

@@ -2,6 +2,7 @@ package recovery_test
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
 	"pmemtable/recovery"
+	"pmemtable/recovery/crashtest"
 	"pmemtable/table"
 )
 
@@ -371,6 +373,47 @@ func TestBegin(t *testing.T) {
 		require.ErrorIs(t, err, pmem.ErrCorrupt)
 		require.NoError(t, p.Close())
 	})
+}
+
+// TestTornCommitStaysTorn: an open that finds a slot which power loss cut off decides for
+// the other one, and that must be for good. The words that the torn slot lacks may be the
+// very ones that the next commit stores first, or zeros: neither its stores nor those
+// that void the slot may complete it, whatever of them a crash leaves.
+func TestTornCommitStaysTorn(t *testing.T) {
+	h := pmem.NewHeap(base(t), 1<<20)
+	tab := open(t, h, pmem.Options{})
+	require.NoError(t, tab.Sync()) // key "3" is committed with sequence 4
+	whole := h.Image()             // as it was at this moment
+	require.NoError(t, tab.Close())
+	at := geometry.Regions().Superblock[slotOf(t, whole, 4)]
+	for _, lacks := range []uint64{0, layout.SuperMetadata, layout.SuperStripes, layout.SuperRoots} {
+		torn := slices.Clone(whole)
+		torn[at+lacks] ^= 1
+		for _, reboots := range []bool{true, false} {
+			tracer := crashtest.NewTracer(torn)
+			h := pmem.NewHeap(torn, 1<<20)
+			if reboots {
+				h.Reboot()
+			}
+			p, err := pmem.OpenHeap(h, pmem.Options{Hook: tracer})
+			require.NoError(t, err)
+			s, err := recovery.Begin(p)
+			require.NoError(t, err)
+			require.EqualValues(t, 3, s.Protected[0].Sequence)
+			_, err = tracer.Trace().Crashes(crashtest.PageCache, crashtest.Bound{}, nil, func(c *crashtest.Crash) error {
+				if _, ok := layout.DecodeSuperblock(geometry, c.Image[at:]); ok {
+					return errors.New("the open itself completes the slot")
+				}
+				return nil
+			})
+			require.NoError(t, err, "lacks %d", lacks)
+			require.NoError(t, p.Close())
+			next := h.Image()
+			copy(next[at+lacks:][:layout.WordBytes], whole[at+lacks:])
+			_, ok := layout.DecodeSuperblock(geometry, next[at:])
+			require.False(t, ok, "one word completes the slot that lacked the one at %d", lacks)
+		}
+	}
 }
 
 // TestPendingIntent: with the working root it is finished, without it discarded.

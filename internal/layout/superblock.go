@@ -50,7 +50,7 @@ func (g Geometry) MaxExtents() int {
 // Offsets inside a superblock slot. The roots lie as they do in a root area, so
 // that a reader can be pointed at either.
 const (
-	superSequence = 0
+	SuperSequence = 0 // never 0
 	superEpoch    = 8
 	SuperMetadata = 16
 	superFlags    = 24
@@ -71,7 +71,7 @@ func (g Geometry) SuperblockBytes() int {
 func (s *Superblock) Encode(g Geometry) []byte {
 	b := make([]byte, g.SuperblockBytes())
 	le := binary.LittleEndian
-	le.PutUint64(b[superSequence:], s.Sequence)
+	le.PutUint64(b[SuperSequence:], s.Sequence)
 	le.PutUint64(b[superEpoch:], s.Epoch)
 	le.PutUint64(b[SuperMetadata:], s.Metadata)
 	if s.CountsKnown {
@@ -116,7 +116,7 @@ func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
 	le := binary.LittleEndian
 	sum := le.Uint64(b[superCRC:])
 	le.PutUint64(b[superCRC:], 0)
-	sequence, epoch, extents := le.Uint64(b[superSequence:]), le.Uint64(b[superEpoch:]), le.Uint64(b[superExtents:])
+	sequence, epoch, extents := le.Uint64(b[SuperSequence:]), le.Uint64(b[superEpoch:]), le.Uint64(b[superExtents:])
 	if sequence == 0 || epoch > MaxEpoch || le.Uint64(b[SuperStripes:]) != uint64(g.Stripes) ||
 		le.Uint64(b[SuperLogBytes:]) != uint64(g.LogBytes) || !g.holdsRing(le.Uint64(b[superLog+16:])) ||
 		extents > uint64(g.MaxExtents()) || uint64(crc32.Checksum(b, Castagnoli)) != sum {
