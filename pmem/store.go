@@ -63,13 +63,28 @@ func (p *Pool) Persist(ranges ...Range) {
 		return
 	}
 	if p.hook != nil {
-		for _, r := range ranges {
-			p.hook.WriteBack(r.Offset, r.Bytes)
-		}
-		p.hook.Drain()
+		persistHooked(p.hook, append([]Range(nil), ranges...))
 		return
 	}
 	p.persist(ranges)
+}
+
+// PersistHook is a Hook that sees write-backs and the drain behind them as the one call
+// that they are. ranges is the hook's to keep.
+type PersistHook interface {
+	Persist(ranges []Range)
+}
+
+// persistHooked is apart so that ranges of Persist does not escape.
+func persistHooked(hook Hook, ranges []Range) {
+	if h, ok := hook.(PersistHook); ok {
+		h.Persist(ranges)
+		return
+	}
+	for _, r := range ranges {
+		hook.WriteBack(r.Offset, r.Bytes)
+	}
+	hook.Drain()
 }
 
 // PersistWord is Persist of the line that holds the word at off.

@@ -125,7 +125,7 @@ func (w batchWorld) everyCrash(t *testing.T, r *rand.Rand, image []byte, before,
 		return h.State(), err
 	})
 	oracle := crashtest.OracleFunc(func(c *crashtest.Crash) error {
-		if race.Enabled && c.Key()%8 > 0 {
+		if race.Enabled && c.Place()%8 > 0 {
 			return nil
 		}
 		h := pmem.NewHeap(c.Image, maxBytes)

@@ -2,6 +2,7 @@ package table
 
 import (
 	"pmemtable/internal/layout"
+	"pmemtable/pmem"
 	"pmemtable/recovery"
 )
 
@@ -30,35 +31,55 @@ func (t *Table) WorkingRoots() recovery.Roots {
 	return r
 }
 
+// LoggedSlot is the superblock slot behind which the open took up a log, nil if it took up
+// none.
+func (t *Table) LoggedSlot() *pmem.Slot {
+	if d := &t.opened.decision; d.Log.Generation != 0 {
+		return d.Slot
+	}
+	return nil
+}
+
 // WaitCleared waits until the blocks of cleared trees are given back.
 func (t *Table) WaitCleared() { t.condemned.work.Wait() }
 
 // Epoch is the current epoch.
 func (t *Table) Epoch() uint64 { return t.epoch.Load() }
 
-// NewestBirth is the highest birth epoch of what the working roots reach. Nobody may
-// be writing.
-func (t *Table) NewestBirth() (newest uint64, err error) {
+// Reached calls fn with every block of the working roots' trees, and returns the highest
+// birth epoch of what lies there. Nobody may be writing.
+func (t *Table) Reached(fn func(block uint64) error) (newest uint64, err error) {
+	see := func(block, birth uint64) error {
+		newest = max(newest, birth)
+		return fn(block)
+	}
 	for _, root := range t.WorkingRoots().Stripes {
 		if root == 0 {
 			continue
 		}
 		dir, depth, _ := layout.DecodeStripeRoot(root)
-		newest = max(newest, t.birthOf(dir))
-		for i := range uint64(1) << depth {
-			segment, _, _, _ := layout.DecodeDirectoryWord(t.pool.Load(dir + layout.DirectoryHeaderBytes + i*layout.WordBytes))
+		if err := see(dir, t.birthOf(dir)); err != nil {
+			return newest, err
+		}
+		for i := uint64(0); i < 1<<depth; {
+			segment, local, _, _ := layout.DecodeDirectoryWord(t.pool.Load(dir + layout.DirectoryHeaderBytes + i*layout.WordBytes))
+			i += 1 << (depth - local)
 			for segment != 0 {
-				newest = max(newest, t.birthOf(segment))
+				if err := see(segment, t.birthOf(segment)); err != nil {
+					return newest, err
+				}
 				for at := segment + layout.LineBytes; at < segment+uint64(t.geometry.SegmentBytes); at += layout.WordBytes {
 					slot := t.pool.Load(at)
 					if slot&layout.SlotLinkMask == 0 {
 						continue
 					}
 					rec, err := recovery.ReadRecord(t.pool, layout.SlotRecord(slot))
+					if err == nil {
+						err = see(layout.SlotRecord(slot), rec.Birth)
+					}
 					if err != nil {
 						return newest, err
 					}
-					newest = max(newest, rec.Birth)
 				}
 				segment, _ = layout.DecodeSegmentLink(t.pool.Load(segment + layout.SegmentNext))
 			}

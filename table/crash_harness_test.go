@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/zeebo/xxh3"
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
-	"pmemtable/recovery"
 	"pmemtable/recovery/crashtest"
 	"pmemtable/table"
 )
@@ -82,7 +80,7 @@ func crashEmptyImage(s crashSetup, stripes int) []byte {
 	if err != nil {
 		panic(err)
 	}
-	header.HashSeed, header.UUID = crashSeed, [16]byte{1}
+	header.HashSeed, header.UUID, header.CreatedUnix = crashSeed, [16]byte{1}, 1
 	page := make([]byte, layout.PageBytes)
 	header.Encode(page)
 	copy(image, page)
@@ -190,6 +188,9 @@ func (c crashContent) print() (sum uint64) {
 	return sum
 }
 
+// crashPrint is what an entry adds to the print of a content.
+func crashPrint(key, value []byte) uint64 { return xxh3.HashSeed(value, xxh3.Hash(key)) }
+
 // entries is what Len says.
 func (c crashContent) entries() int {
 	if _, there := c[crashMetadata]; there {
@@ -204,6 +205,7 @@ type crashTable struct {
 	heap  *pmem.Heap
 	hook  pmem.Hook
 	tab   *table.Table
+	first uint64 // the epoch in which the session began
 }
 
 func (c *crashTable) open() error {
@@ -223,14 +225,9 @@ func (c *crashTable) open() error {
 
 // judgeOpen waits for what an open leaves to the background, and looks at it.
 func (c *crashTable) judgeOpen() error {
-	first := c.tab.Epoch()
+	c.first = c.tab.Epoch()
 	<-c.tab.Pool().Swept()
 	c.tab.Len() // waits for the count
-	// What is found is frozen while it is marked, which holds only of what was born
-	// before the session.
-	if newest, err := c.tab.NewestBirth(); err != nil || newest >= first {
-		return fmt.Errorf("an object was born in epoch %d, the session began in %d: %w", newest, first, err)
-	}
 	if s := c.tab.Stats(); s.Damage != "" {
 		return errors.New("recovery found damage: " + s.Damage)
 	}
@@ -356,343 +353,25 @@ func crashImageAfter(s crashSetup, image []byte, ops []crashOp) []byte {
 	return c.heap.State()
 }
 
-// crashOracle judges images against the model of a program.
-type crashOracle struct {
-	setup  crashSetup
-	ops    []crashOp
-	states []crashContent // states[i] is the model after i operations
-	floors []int          // floors[i]: what i acknowledged operations guarantee
-	known  [][]byte       // keys that are looked up
-	extra  [][]byte       // keys that are not in the crashProgram
-	bench  *crashBench
-	// openEvery: one image in so many is judged; 0 for all.
-	openEvery uint64
-	// useEvery: the table is used after so many of the recoveries; 0 for all.
-	useEvery uint64
-	first    crashContent     // of the last crash that was not inside recovery
-	second   *crashSecondLife // of a process that went on after a kill
-}
-
-// newCrashOracle is the oracle of a program of operations that are numbered from 0.
-func newCrashOracle(p crashProgram, extra [][]byte, bench *crashBench) *crashOracle {
-	o := &crashOracle{setup: p.setup, ops: p.ops, states: []crashContent{p.start}, floors: []int{0}, extra: extra, bench: bench}
-	now, floor := p.start, 0
-	for i, op := range p.ops {
-		now = now.after(op)
-		o.states = append(o.states, now)
-		lazy := p.setup.reboots && p.setup.durability != table.Always
-		if !lazy || op.kind == crashSync || op.kind == crashReopen {
-			floor = i + 1
-		}
-		o.floors = append(o.floors, floor)
-		if op.key != nil {
-			o.known = append(o.known, op.key)
-		}
-	}
-	return o
-}
-
-// allowed are the states that a crash may leave.
-func (o *crashOracle) allowed(c *crashtest.Crash) []crashContent {
-	if c.First != nil { // recovery changes nothing, and then puts a key
-		with := maps.Clone(o.first)
-		with[string(o.extra[0])] = string(o.extra[0])
-		return []crashContent{o.first, with}
-	}
-	if o.second != nil {
-		return o.second.allowedAfter(c, o.statesOf(c))
-	}
-	return o.statesOf(c)
-}
-
-func (o *crashOracle) statesOf(c *crashtest.Crash) []crashContent {
-	c = o.ofFirstLife(c)
-	last := len(c.Acked) + len(c.Pending)
-	states := slices.Clip(o.states[o.floors[len(c.Acked)] : last+1])
-	if len(c.Pending) > 0 && o.ops[last-1].kind == crashMany { // each key by itself
-		for _, key := range [][]byte{o.ops[last-1].key, o.ops[last-1].other} {
-			one := crashOp{kind: crashPut, key: key, value: o.ops[last-1].value}
-			states = append(states, o.states[last-1].after(one))
-		}
-	}
-	return states
-}
-
-// ofFirstLife leaves the operations of the second life out.
-func (o *crashOracle) ofFirstLife(c *crashtest.Crash) *crashtest.Crash {
-	f := *c
-	later := func(op int) bool { return op >= crashObserved }
-	f.Acked = slices.DeleteFunc(slices.Clone(c.Acked), later)
-	f.Pending = slices.DeleteFunc(slices.Clone(c.Pending), later)
-	return &f
-}
-
-// crashDifferences says how a content differs from the allowed ones.
-func crashDifferences(have crashContent, allowed []crashContent) string {
-	var b strings.Builder
-	for _, want := range allowed {
-		b.WriteString("; of what is allowed:")
-		for k, v := range want {
-			if got, there := have[k]; got != v {
-				fmt.Fprintf(&b, " %s is %q (%v) not %q", k, got, there, v)
-			}
-		}
-		for k, v := range have {
-			if _, there := want[k]; !there {
-				fmt.Fprintf(&b, " %s is %q but should not be", k, v)
-			}
-		}
-	}
-	return b.String()[2:]
-}
-
-func (o *crashOracle) Judge(c *crashtest.Crash) error {
-	if c.Key()>>32%max(o.openEvery, 1) != 0 {
-		return nil
-	}
-	if print, known := o.bench.found[c.ImageKey()]; known {
-		if slices.ContainsFunc(o.allowed(c), func(s crashContent) bool { return s.print() == print }) {
-			crashTotal.again.Add(1)
-			return nil
-		}
-	}
-	have, err := o.judgeImage(c)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(o.allowed(c), func(s crashContent) bool { return maps.Equal(s, have) }) {
-		return errors.New(crashDifferences(have, o.allowed(c)))
-	}
-	if c.First == nil {
-		o.first = have
-	}
-	if o.bench.found != nil {
-		o.bench.found[c.ImageKey()] = have.print()
-	}
-	return nil
-}
-
-// judgeImage is all of the judgement that does not depend on what was acknowledged.
-// It returns what the table holds after the crash.
-func (o *crashOracle) judgeImage(c *crashtest.Crash) (crashContent, error) {
-	t := crashTable{setup: o.setup, heap: o.bench.load(c.Image), hook: crashOracleHook()}
-	if err := t.open(); err != nil {
-		return nil, err
-	}
-	alive := true
-	defer func() {
-		if alive {
-			t.tab.Die()
-		}
-	}()
-	found, err := o.inspect(&t)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.checkSpace(t.tab); err != nil {
-		return nil, err
-	}
-	if c.Key()%max(o.useEvery, 1) != 0 {
-		return found, nil
-	}
-	turn := c.Key() / max(o.useEvery, 1)
-	used, err := o.use(&t, found, turn%8 == 0)
-	if err != nil {
-		return nil, fmt.Errorf("use after recovery: %w", err)
-	}
-	if turn%8 != 1 {
-		return found, nil
-	}
-	alive = false
-	return found, o.reopen(&t, used, turn%16 == 1)
-}
-
-// crashOracleHook: the oracle's own stores need no hook, except where persistent
-// memory cannot be had without.
-func crashOracleHook() pmem.Hook {
-	if canFlush() {
-		return nil
-	}
-	return crashPassHook{}
-}
-
-// inspect reads the table in every way and checks that all agree.
-func (o *crashOracle) inspect(t *crashTable) (crashContent, error) {
-	have, err := o.read(t)
-	if err != nil {
-		return nil, err
-	}
-	report, err := t.tab.Check()
-	if err != nil {
-		return nil, err
-	}
-	if report.Entries != have.entries() {
-		return nil, fmt.Errorf("Check has %d of %d entries", report.Entries, len(have))
-	}
-	return have, nil
-}
-
-// read reads the table in every way but Check.
-func (o *crashOracle) read(t *crashTable) (crashContent, error) {
-	have := crashContent{}
-	for k, v := range t.tab.All() {
-		if _, twice := have[string(k)]; twice {
-			return nil, fmt.Errorf("key %s comes twice", k)
-		}
-		have[string(k)] = string(v)
-	}
-	if err := t.tab.Err(); err != nil {
-		return nil, err
-	}
-	if n := t.tab.Len(); n != len(have) {
-		return nil, fmt.Errorf("Len is %d of %d entries", n, len(have))
-	}
-	for _, k := range o.known {
-		v, err := t.tab.Get(k)
-		want, there := have[string(k)]
-		if there && (err != nil || string(v) != want) || !there && err != table.ErrNotFound {
-			return nil, fmt.Errorf("Get of %s: %q, %v; All has %q, %v", k, v, err, want, there)
-		}
-	}
-	meta, err := t.tab.Metadata()
-	if len(meta) > 0 {
-		have[crashMetadata] = string(meta)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return have, nil
-}
-
-// checkSpace: every block is reachable or free, and not both.
-func (o *crashOracle) checkSpace(tab *table.Table) error {
-	p := tab.Pool()
-	if p.Media() == pmem.PageCache {
-		tab.MakeRoom() // commits: what only an older root reaches is free after it
-	}
-	p.DrainShards()
-	g := p.Geometry()
-	total := 0
-	used := map[int]bool{}
-	count := func(off uint64) error {
-		i := int((off - p.Regions().Arena) / uint64(g.ChunkBytes))
-		size, blocks := crashBlocksOf(p, i)
-		if size == 0 {
-			return fmt.Errorf("block %#x lies in chunk %d, which has no descriptor", off, i)
-		}
-		total += size
-		if !used[i] {
-			used[i] = true
-			total += g.ChunkBytes - size*blocks // what the division leaves over
-		}
-		return nil
-	}
-	roots := tab.WorkingRoots()
-	if err := recovery.Blocks(p, roots, count); err != nil {
-		return err
-	}
-	if roots.Metadata != 0 {
-		if err := count(roots.Metadata); err != nil {
-			return err
-		}
-	}
-	space := p.Space()
-	for i := range space.Chunks {
-		if g.HoldsDescriptors(i) {
-			total += g.ChunkBytes
-		}
-	}
-	if want := space.Chunks * g.ChunkBytes; total+int(space.FreeBytes) != want {
-		return fmt.Errorf("%d bytes are reachable and %d free, of %d", total, space.FreeBytes, want)
-	}
-	return nil
-}
-
-var crashClasses = layout.NewClasses(4096)
-
-// crashBlocksOf is the size and number of the blocks of a chunk.
-func crashBlocksOf(p *pmem.Pool, chunk int) (size, count int) {
-	at, offset := p.Geometry().DescriptorPlace(chunk)
-	word := p.Load(p.Regions().Arena + uint64(at*p.Geometry().ChunkBytes) + offset)
-	d, ok := layout.DecodeDescriptor(word, chunk)
-	if !ok || d.Kind != layout.ChunkSmall {
-		return 0, 0
-	}
-	size = crashClasses.Sizes[d.Class]
-	return size, p.Geometry().ChunkBytes / size
-}
-
-// use checks that the table still works: put, get, delete, and enough puts to
-// split when much.
-func (o *crashOracle) use(t *crashTable, have crashContent, much bool) (crashContent, error) {
-	now := maps.Clone(have)
-	keys := o.extra[:1]
-	if much {
-		keys = o.extra
-	}
-	for _, k := range keys {
-		if err := t.tab.Put(k, k); err != nil {
-			return nil, err
-		}
-		now[string(k)] = string(k)
-	}
-	for _, k := range keys {
-		v, err := t.tab.Get(k)
-		if err != nil || !bytes.Equal(v, k) {
-			return nil, fmt.Errorf("Get of %s: %q, %w", k, v, err)
-		}
-	}
-	for _, k := range slices.Concat(keys[:1], o.known) {
-		if err := t.tab.Delete(k); err != nil {
-			return nil, err
-		}
-		if there, err := t.tab.Has(k); there || err != nil {
-			return nil, fmt.Errorf("%s is there after its deletion: %v, %v", k, there, err)
-		}
-		delete(now, string(k))
-	}
-	if !much {
-		return now, nil
-	}
-	got, err := o.inspect(t)
-	if err == nil && !maps.Equal(got, now) {
-		err = fmt.Errorf("the table holds %v, not %v", got, now)
-	}
-	return now, err
-}
-
-// reopen ends the table, by a Close or by a kill, and looks again.
-func (o *crashOracle) reopen(t *crashTable, want crashContent, kill bool) error {
-	if kill {
-		t.tab.Die()
-	} else if err := t.tab.Close(); err != nil {
-		return err
-	}
-	if err := t.open(); err != nil {
-		return fmt.Errorf("second open: %w", err)
-	}
-	defer t.tab.Die()
-	have, err := o.inspect(t)
-	if err != nil {
-		return fmt.Errorf("second open: %w", err)
-	}
-	if !maps.Equal(have, want) {
-		return fmt.Errorf("the second open holds %v, not %v", have, want)
-	}
-	return o.checkSpace(t.tab)
-}
-
 // crashBench is a heap that takes one image after the other: making a new one for
 // each would cost more than the judgement.
 type crashBench struct {
 	heap   *pmem.Heap
 	writer *pmem.Pool // only for its Copy
 	setup  crashSetup
-	// found, unless nil, is the print of what each image held that was judged good,
-	// for oracles of one initial image that look up the same keys and crash no
-	// recovery: a second judgement could only find the same, so the next time only
-	// what it holds is compared.
-	found map[uint64]uint64
+	// found, unless nil, is what each image held that was judged good, for oracles of
+	// one initial image that look up the same keys and crash no recovery: a second
+	// judgement could only find the same, so the next time only what it holds is
+	// compared.
+	found map[uint64]crashFound
+	reads map[crashReads]func(line uint64) bool
+}
+
+// crashFound is what a judgement found in an image: the print of its content, and what
+// it read.
+type crashFound struct {
+	print uint64
+	read  func(line uint64) bool
 }
 
 func (b *crashBench) load(image []byte) *pmem.Heap {

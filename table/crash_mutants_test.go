@@ -54,14 +54,30 @@ func mutantPrograms(k crashWorld) map[string][]crashOp {
 type mutantTrace struct {
 	name    string
 	trace   *crashtest.Trace
+	second  bool // it is that of a process behind one that was killed
 	suite   crashtest.Suite
-	mu      *sync.Mutex // guards the suite
+	mu      *sync.Mutex // guards the suite, and sound
+	sound   bool        // without a mistake no crash hurts it: found out before the first mutant
 	mutants []crashtest.Mutant
 }
 
-// mutantTraces records the workloads, and what a second process does after the
-// first was killed.
-func mutantTraces(t *testing.T, s crashSetup) (out []mutantTrace) {
+// crash crashes the trace with a mistake.
+func (w *mutantTrace) crash(m crashtest.Mutant) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.sound {
+		if _, err := w.suite.Crash(w.trace); err != nil {
+			return fmt.Errorf("%s without a mistake: %s", w.name, err) // no Violation of the mutant's
+		}
+		w.sound = true
+	}
+	_, err := w.suite.Crash(m.Trace())
+	return err
+}
+
+// mutantTraces records the workloads with the given starts, or all, and what a second
+// process does after the first was killed.
+func mutantTraces(t *testing.T, s crashSetup, only ...string) (out []mutantTrace) {
 	k := theCrashWorld()
 	starts := slices.Concat(crashStarts, []crashStart{
 		{"chain", func(k crashWorld) []crashOp { return crashPuts(k.same[:32]...) }},
@@ -73,7 +89,7 @@ func mutantTraces(t *testing.T, s crashSetup) (out []mutantTrace) {
 	})
 	for _, start := range starts {
 		ops := mutantPrograms(k)[start.name]
-		if ops == nil {
+		if ops == nil || len(only) > 0 && !slices.Contains(only, start.name) {
 			continue
 		}
 		startOps := start.ops(k)
@@ -84,47 +100,58 @@ func mutantTraces(t *testing.T, s crashSetup) (out []mutantTrace) {
 		_, err := p.Run(tracer)
 		require.NoError(t, err)
 		trace := tracer.Trace()
-		oracle := func(useEvery uint64) *crashOracle {
+		suite := func(second *crashSecondLife) crashtest.Suite {
 			o := newCrashOracle(p, k.extra[:30], &crashBench{setup: s})
-			o.useEvery = useEvery
-			return o
+			o.second = second
+			return crashtest.Suite{Model: s.model, Bound: mutantBound, Oracle: o}
 		}
-		suite := crashtest.Suite{Model: s.model, Bound: crashtest.Bound{Images: 64, Pairs: 40, Samples: 20}, Oracle: oracle(4)}
-		out = append(out, mutantTrace{name: s.name + "/" + start.name, trace: trace, suite: suite})
-		for kill, n := trace.Find(0, crashtest.Begin, 0), 0; kill < len(trace.Events); kill++ {
-			if !crashKillsHere(trace, kill) {
-				continue
-			}
-			structure := start.name == "halves" || start.name == "doubling" || start.name == "deep" || start.name == "chain"
-			e := &trace.Events[kill-1]
-			if n++; e.Kind == crashtest.Store && !allMutants() {
-				// Just before a write-back most is lost.
-				late := trace.Events[kill].Kind == crashtest.WriteBack || s.model == crashtest.PageCache && n%8 == 0
-				inPlace := strings.Contains(e.Site, ".redirect:") || strings.Contains(e.Site, ".link:")
-				if !late || structure && !inPlace && n%4 != 0 || start.name == "deep" && !inPlace {
-					continue
+		out = append(out, mutantTrace{name: s.name + "/" + start.name, trace: trace, suite: suite(nil)})
+		for _, kill := range crashKills(trace) {
+			for _, blind := range []bool{false, true} {
+				life := &crashSecondLife{setup: s, blind: blind, keys: k.extra[:3]}
+				if blind {
+					life.keys = k.extra[:6]
 				}
+				next := trace.Resume(kill)
+				next.Sites = true
+				w := mutantTrace{name: fmt.Sprintf("%s/%s killed after %d, blind %v", s.name, start.name, kill, blind), second: true, suite: suite(life)}
+				require.NoError(t, life.run(next, w.suite.Oracle.(*crashOracle)), w.name)
+				w.trace = next.Trace()
+				out = append(out, w)
 			}
-			next := trace.Resume(kill)
-			next.Sites = true
-			life := &crashSecondLife{setup: s, blind: kill%3 != 1 || structure, keys: k.extra[:3]}
-			if life.blind {
-				life.keys = k.extra[:6]
-			}
-			second := oracle(16)
-			require.NoError(t, life.run(next, second), "killed after event %d", kill)
-			second.second = life
-			suite.Oracle = second
-			switch {
-			case e.Kind == crashtest.Copy: // a record torn, and the next one
-				suite.Bound = crashtest.Bound{Images: 64, Pairs: 120, Samples: 10}
-			case structure:
-				suite.Bound = crashtest.Bound{Images: 8, Pairs: 6, Samples: 4}
-			}
-			out = append(out, mutantTrace{name: fmt.Sprintf("%s/%s killed after %d", s.name, start.name, kill), trace: next.Trace(), suite: suite})
 		}
 	}
 	return out
+}
+
+// mutantBound has nothing drawn at random: whether a mutant is killed is no matter of luck.
+var mutantBound = crashtest.Bound{Images: 64, Pairs: -1, Samples: -1}
+
+// crashKills are the events of a trace after which a process is killed: the first and the
+// last time that each place in the code commits something, and every time that it stores
+// a word of a structure in place.
+func crashKills(trace *crashtest.Trace) (kills []int) {
+	first, last := map[string]int{}, map[string]int{}
+	for kill := trace.Find(0, crashtest.Begin, 0) + 1; kill < len(trace.Events); kill++ {
+		if !crashKillsHere(trace, kill) {
+			continue
+		}
+		site := trace.Events[kill-1].Site
+		if strings.Contains(site, ".redirect:") || strings.Contains(site, ".link:") {
+			site += fmt.Sprint(kill)
+		}
+		if last[site] = kill; first[site] == 0 {
+			first[site] = kill
+		}
+	}
+	for site, kill := range first {
+		kills = append(kills, kill)
+		if last[site] != kill {
+			kills = append(kills, last[site])
+		}
+	}
+	slices.Sort(kills)
+	return kills
 }
 
 // crashTornSlot makes the superblock slot that does not count one that a crash tore:
@@ -166,14 +193,16 @@ type instance struct{ trace, mutant int }
 
 // mutantFate is a mistake at one place: its instances, and what became of them.
 type mutantFate struct {
-	what          string
+	what          string // with the line of the place, name without
+	name          string
 	instances     []instance
 	tried, killed int
 	how           string // it was killed, the last time
 }
 
 // mutantFates lists the mistakes and deals out their instances trace by trace, so
-// that the first ones are as different as can be.
+// that the first ones are as different as can be: first those of what one process does,
+// where most are killed, then those of a second one.
 func mutantFates(traces []mutantTrace) []*mutantFate {
 	of := map[string]*mutantFate{}
 	turn := map[instance]int{} // how often its trace had the mistake before
@@ -196,24 +225,32 @@ func mutantFates(traces []mutantTrace) []*mutantFate {
 	}
 	for _, fate := range fates {
 		slices.SortStableFunc(fate.instances, func(a, b instance) int {
-			return cmp.Compare(turn[a], turn[b])
+			first := func(at instance) int {
+				if traces[at.trace].second {
+					return 1
+				}
+				return 0
+			}
+			return cmp.Or(cmp.Compare(first(a), first(b)), cmp.Compare(turn[a], turn[b]))
 		})
 	}
 	slices.SortFunc(fates, func(a, b *mutantFate) int { return strings.Compare(a.what, b.what) })
 	return fates
 }
 
+// mostEquivalent is how many instances of a mistake that is listed as equivalent are tried.
+const mostEquivalent = 16
+
 // try tries the instances until one is killed.
 func (f *mutantFate) try(traces []mutantTrace) error {
 	for _, at := range f.instances {
-		if f.killed > 0 && !allMutants() {
+		enough := f.killed > 0 || f.tried >= mostEquivalent && equivalentTo(f.name).why != ""
+		if enough && !allMutants() {
 			return nil
 		}
 		f.tried++
 		w := &traces[at.trace]
-		w.mu.Lock()
-		_, err := w.suite.Crash(w.mutants[at.mutant].Trace())
-		w.mu.Unlock()
+		err := w.crash(w.mutants[at.mutant])
 		var v *crashtest.Violation
 		if errors.As(err, &v) {
 			f.killed++
@@ -227,9 +264,9 @@ func (f *mutantFate) try(traces []mutantTrace) error {
 
 var callLine = regexp.MustCompile(`^(.*):(\d+): (.*)$`)
 
-// stableNames names the mistakes without line numbers: the function, which of its
+// nameMutants names the mistakes without line numbers: the function, which of its
 // call sites, and what was done there.
-func stableNames(fates []*mutantFate) map[*mutantFate]string {
+func nameMutants(fates []*mutantFate) {
 	lines := map[string][]int{}
 	for _, f := range fates {
 		m := callLine.FindStringSubmatch(f.what)
@@ -239,13 +276,11 @@ func stableNames(fates []*mutantFate) map[*mutantFate]string {
 			slices.Sort(lines[m[1]])
 		}
 	}
-	names := map[*mutantFate]string{}
 	for _, f := range fates {
 		m := callLine.FindStringSubmatch(f.what)
 		n, _ := strconv.Atoi(m[2])
-		names[f] = fmt.Sprintf("%s call %d: %s", m[1], slices.Index(lines[m[1]], n)+1, m[3])
+		f.name = fmt.Sprintf("%s call %d: %s", m[1], slices.Index(lines[m[1]], n)+1, m[3])
 	}
-	return names
 }
 
 // inParallel runs fn for 0 to n-1 on two goroutines and returns the errors.
@@ -270,58 +305,53 @@ func TestCrashMutants(t *testing.T) {
 	if os.Getenv("PMEMTABLE_MUTANTS") == "" {
 		t.Skip("make mutants runs it")
 	}
-	var traces []mutantTrace
-	for _, s := range []crashSetup{crashX86, crashCache} {
-		traces = append(traces, mutantTraces(t, s)...)
-	}
-	for _, scan := range []bool{false, true} {
-		traces = append(traces, crashReaderTrace(t, crashX86, []byte("read0000"), scan))
-	}
-	traces = append(traces, crashWritersTrace(t, crashX86))
-	const seed = 1
-	shuffle := func(list []mutantTrace) {
-		rand.New(rand.NewPCG(seed, seed)).Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	}
-	shuffle(traces)
-	// Last, and few: most mistakes are not the log's, and killed before.
-	logged := slices.DeleteFunc(mutantTraces(t, crashLog), func(w mutantTrace) bool {
-		return !strings.HasPrefix(w.name, "cache-log/empty") && !strings.HasPrefix(w.name, "cache-log/dirty")
-	})
-	shuffle(logged)
-	traces = append(traces, logged...)
-	require.NoError(t, inParallel(len(traces), func(i int) error {
-		w := &traces[i]
-		w.mu, w.mutants, w.suite.Seen = new(sync.Mutex), w.trace.Mutants(), crashtest.Seen{}
-		if _, err := w.suite.Crash(w.trace); err != nil {
-			return fmt.Errorf("%s without a mistake: %w", w.name, err)
-		}
-		return nil
-	}))
+	traces := allMutantTraces(t)
 	fates := mutantFates(traces)
+	nameMutants(fates)
 	require.NoError(t, inParallel(len(fates), func(i int) error { return fates[i].try(traces) }))
 	judgeMutants(t, traces, fates)
+}
+
+// allMutantTraces are those of the gate, in an order that mixes them, so that the first
+// instances of a mistake are as different as can be.
+func allMutantTraces(t *testing.T) (traces []mutantTrace) {
+	most := slices.Concat(mutantTraces(t, crashX86), mutantTraces(t, crashCache))
+	for _, r := range crashReaders(theCrashWorld()) {
+		most = append(most, crashReaderTrace(t, crashX86, r, false), crashReaderTrace(t, crashX86, r, true))
+	}
+	most = append(most, crashWritersTrace(t, crashX86))
+	// Last, and few: most mistakes are not the log's, and killed before.
+	logged := mutantTraces(t, crashLog, "empty", "dirty")
+	const seed = 1
+	for _, part := range [][]mutantTrace{most, logged} {
+		rand.New(rand.NewPCG(seed, seed)).Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
+		traces = append(traces, part...)
+	}
+	for i := range traces {
+		w := &traces[i]
+		w.mu, w.mutants, w.suite.Seen = new(sync.Mutex), w.trace.Mutants(), crashtest.Seen{}
+	}
+	return traces
 }
 
 // judgeMutants prints what became of the mutants. It fails on one that survived and
 // is not on the list of equivalent ones, and on one of the list that was killed.
 func judgeMutants(t *testing.T, traces []mutantTrace, fates []*mutantFate) {
-	names := stableNames(fates)
 	dead, tried, listed := 0, 0, map[string]int{}
 	for _, f := range fates {
 		tried += f.tried
-		name := names[f]
-		entry := equivalentTo(name)
+		entry := equivalentTo(f.name)
 		listed[entry.what]++
 		switch {
 		case f.killed > 0:
 			dead++
 			if entry.why != "" {
-				t.Errorf("killed, but listed as equivalent: %s: %s", name, f.how)
+				t.Errorf("killed, but listed as equivalent: %s: %s", f.name, f.how)
 			}
 		case entry.why != "":
-			fmt.Printf("equivalent: %s (%d instances): %s\n", name, f.tried, entry.why)
+			fmt.Printf("equivalent: %s (%d of %d instances): %s\n", f.name, f.tried, len(f.instances), entry.why)
 		default:
-			t.Errorf("survived: %s, %d instances (%s, as in %s)", name, len(f.instances), f.what, traces[f.instances[0].trace].name)
+			t.Errorf("survived: %s, %d instances (%s, as in %s)", f.name, len(f.instances), f.what, traces[f.instances[0].trace].name)
 		}
 	}
 	equivalent := 0
@@ -330,7 +360,7 @@ func judgeMutants(t *testing.T, traces []mutantTrace, fates []*mutantFate) {
 			t.Errorf("listed as equivalent, but there is no such instruction: %s", e.what)
 		}
 	}
-	fmt.Printf("%d instances tried on %d traces, seed 1; %d equivalent\n", tried, len(traces), equivalent)
+	fmt.Printf("%d instances tried on %d traces; %d equivalent\n", tried, len(traces), equivalent)
 	fmt.Printf("killed / all: %d / %d\n", dead, len(fates)-equivalent)
 }
 
@@ -355,8 +385,6 @@ var equivalentMutants = []equivalentMutant{
 	{"table.(*Table).publish call 3" + hoisted, "the pending bit tells readers to drain, and recovery nothing: TestReaderMakesDurableWhatItAnswers"},
 	{"table.(*putGroup).finish call 2" + hoisted, "the pending bit, likewise"},
 	{"table.(*Table).setOverflow.func1 call 1" + hoisted, "an overflow bit that is durable early only makes lookups look further"},
-	{"table.(*Table).link call 2: drain dropped", "that of the slot follows before the call returns; a reader that answers from the slot before needs this one, and no trace here has such a reader"},
-	{"table.(*Table).redirect call 2: drain dropped", "likewise"},
 	{"table.(*Table).advanceVersions call 1" + hoisted, "versions matter to the readers of a live process, not across a crash"},
 }
 

@@ -3,6 +3,7 @@ package table_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,14 +16,17 @@ import (
 // crashReadDone is the operation of the reader: a Get.
 const crashReadDone = 200
 
-// crashStoppedWriter updates a key and is stopped between the store of the pending slot
-// and its drain; meanwhile a reader gets the key.
+// crashStoppedWriter does some operations, and is stopped in the last of them, an
+// update, between the store of the pending slot and its drain; meanwhile a reader gets
+// the key.
 type crashStoppedWriter struct {
 	setup crashSetup
-	key   []byte
-	value []byte // nil deletes
-	scan  bool   // the reader iterates
+	start crashContent
+	ops   []crashOp
+	scan  bool // the reader iterates
 }
+
+func (w crashStoppedWriter) last() crashOp { return w.ops[len(w.ops)-1] }
 
 func (w crashStoppedWriter) run(image []byte) (*crashtest.Trace, error) {
 	stop, err := w.pendingStore(image)
@@ -47,7 +51,7 @@ func (w crashStoppedWriter) run(image []byte) (*crashtest.Trace, error) {
 	if e := <-done; e != nil {
 		return nil, e
 	}
-	if w.value != nil && string(got) != string(w.value) {
+	if w.last().value != nil && string(got) != string(w.last().value) {
 		return nil, fmt.Errorf("the reader got %q, %v: the writer was not stopped where it was meant to be", got, err)
 	}
 	return tracer.Trace(), nil
@@ -55,10 +59,10 @@ func (w crashStoppedWriter) run(image []byte) (*crashtest.Trace, error) {
 
 func (w crashStoppedWriter) read(c *crashTable) (value []byte, err error) {
 	if !w.scan {
-		return c.tab.Get(w.key)
+		return c.tab.Get(w.last().key)
 	}
 	for k, v := range c.tab.All() {
-		if string(k) == string(w.key) {
+		if string(k) == string(w.last().key) {
 			value = v
 		}
 	}
@@ -66,17 +70,21 @@ func (w crashStoppedWriter) read(c *crashTable) (value []byte, err error) {
 }
 
 func (w crashStoppedWriter) write(c *crashTable, t *crashtest.Tracer) error {
-	o := crashOp{kind: crashPut, key: w.key, value: w.value}
-	if w.value == nil {
-		o.kind = crashDelete
+	now := w.start
+	for i, o := range w.ops {
+		t.Begin(i)
+		err := c.do(o, now)
+		t.Ack(i)
+		if err != nil {
+			return err
+		}
+		now = now.after(o)
 	}
-	t.Begin(0)
-	err := c.do(o, nil)
-	t.Ack(0)
-	return err
+	return nil
 }
 
-// pendingStore finds the event at which the writer is to be stopped.
+// pendingStore finds the event at which the writer is to be stopped: the last store of a
+// slot with the pending bit.
 func (w crashStoppedWriter) pendingStore(image []byte) (int, error) {
 	tracer := crashtest.NewTracer(image)
 	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, w.setup.maxBytes()), hook: tracer}
@@ -86,49 +94,77 @@ func (w crashStoppedWriter) pendingStore(image []byte) (int, error) {
 	err := w.write(&c, tracer)
 	c.tab.Die()
 	trace := tracer.Trace()
-	n := slices.IndexFunc(trace.Events, func(e crashtest.Event) bool {
-		return e.Kind == crashtest.Store && e.Off >= layout.Geometry(crashGeometry(1)).Regions().Arena && e.Word&layout.SlotPending != 0
-	})
-	if err == nil && n < 0 {
+	arena := layout.Geometry(crashGeometry(1)).Regions().Arena
+	for n := len(trace.Events) - 1; n >= trace.Find(0, crashtest.Begin, len(w.ops)-1); n-- {
+		if e := &trace.Events[n]; e.Kind == crashtest.Store && e.Off >= arena && e.Word&layout.SlotPending != 0 {
+			return n, err
+		}
+	}
+	if err == nil {
 		err = fmt.Errorf("no slot was stored with the pending bit")
 	}
-	return n, err
+	return 0, err
 }
 
 // crashReaderOracle: what the reader saw stays.
-type crashReaderOracle struct {
-	*crashOracle
-	after crashContent
-}
+type crashReaderOracle struct{ *crashOracle }
 
 func (o crashReaderOracle) Judge(c *crashtest.Crash) error {
 	o.crashOracle.second = nil
+	f := *c
+	defer func() { c.Read = f.Read }()
 	if slices.Contains(c.Acked, crashReadDone) {
-		o.crashOracle.second = &crashSecondLife{setup: o.setup, saw: o.after}
-		f := *c
-		f.Acked, f.Pending = []int{0, crashObserved}, nil
+		o.crashOracle.second = &crashSecondLife{setup: o.setup, saw: o.states[len(o.ops)]}
+		f.Acked, f.Pending = nil, nil
+		for op := range o.ops {
+			f.Acked = append(f.Acked, op)
+		}
+		f.Acked = append(f.Acked, crashObserved)
 		return o.crashOracle.Judge(&f)
 	}
-	f := *c
 	f.Pending = slices.DeleteFunc(slices.Clone(c.Pending), func(op int) bool { return op == crashReadDone })
 	return o.crashOracle.Judge(&f)
 }
 
-func crashReaderTrace(t *testing.T, s crashSetup, value []byte, scan bool) mutantTrace {
+// crashReaderTrace is that of a writer that is stopped.
+func crashReaderTrace(t *testing.T, s crashSetup, r crashReader, scan bool) mutantTrace {
 	k := theCrashWorld()
-	start := crashPuts(k.a, k.b)
-	image := crashImageAfter(s, crashEmptyImage(s, 1), start)
-	w := crashStoppedWriter{setup: s, key: k.a, value: value, scan: scan}
+	image := crashImageAfter(s, crashEmptyImage(s, 1), r.start)
+	w := crashStoppedWriter{setup: s, start: crashAfter(r.start), ops: r.ops, scan: scan}
 	trace, err := w.run(image)
 	require.NoError(t, err)
-	o := crashOp{kind: crashPut, key: k.a, value: value}
-	if value == nil {
-		o.kind = crashDelete
-	}
-	p := crashProgram{setup: s, start: crashAfter(start), ops: []crashOp{o}}
-	oracle := crashReaderOracle{newCrashOracle(p, k.extra[:30], &crashBench{}), crashAfter(start).after(o)}
+	p := crashProgram{setup: s, start: w.start, ops: r.ops}
+	oracle := crashReaderOracle{newCrashOracle(p, k.extra[:30], &crashBench{})}
 	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashTinyOr(crashtest.Bound{})}
-	return mutantTrace{name: s.name + "/reader", trace: trace, suite: suite}
+	return mutantTrace{name: s.name + "/reader of " + r.name, trace: trace, suite: suite}
+}
+
+// crashReader is a program whose last operation a reader meets: one that changes no
+// structure, or one that stores the word that leads to the slot.
+type crashReader struct {
+	name       string
+	start, ops []crashOp
+}
+
+func crashReaders(k crashWorld) []crashReader {
+	put := func(key []byte, value string) crashOp { return crashOp{kind: crashPut, key: key, value: []byte(value)} }
+	there := crashPuts(k.a, k.b)
+	return []crashReader{
+		{"update", there, []crashOp{put(k.a, "read0000")}},
+		{"delete", there, crashDeletes(k.a)},
+		{
+			// The first put copies the directory, so that the second stores a word of it.
+			"redirect",
+			slices.Concat(crashPuts(k.same[:21]...), crashPuts(k.other[:12]...), crashDeletes(k.same[1:20]...)),
+			[]crashOp{put(k.a, "first000"), put(k.other[0], "read0000")},
+		},
+		{
+			// The key is in an overflow segment, which its update copies.
+			"link",
+			crashPuts(slices.Concat(k.same[:32], [][]byte{k.a})...),
+			[]crashOp{put(k.a, "read0000")},
+		},
+	}
 }
 
 // TestReaderMakesDurableWhatItAnswers: a Get that meets a value which its writer
@@ -136,22 +172,50 @@ func crashReaderTrace(t *testing.T, s crashSetup, value []byte, scan bool) mutan
 // takes back what the reader was told.
 func TestReaderMakesDurableWhatItAnswers(t *testing.T) {
 	for _, s := range []crashSetup{crashX86, crashARM} {
-		for i, value := range [][]byte{[]byte("read0000"), nil, []byte("read0000"), nil} {
-			w := crashReaderTrace(t, s, value, i >= 2)
-			figures, err := w.suite.Crash(w.trace)
-			require.NoError(t, err)
-			t.Log(figures)
-			read := w.trace.Find(0, crashtest.Begin, crashReadDone)
-			drain := w.trace.Find(read, crashtest.Drain, 0)
-			require.Less(t, drain, w.trace.Find(0, crashtest.Ack, crashReadDone), "the reader drains before it answers")
-			killed := false
-			for _, m := range w.trace.From(read).Mutants() {
-				if m.Event == drain {
-					_, err := w.suite.Crash(m.Trace())
-					killed = err != nil
+		for _, r := range crashReaders(theCrashWorld()) {
+			for _, scan := range []bool{false, true} {
+				w := crashReaderTrace(t, s, r, scan)
+				figures, err := w.suite.Crash(w.trace)
+				require.NoError(t, err, w.name)
+				t.Log(w.name, figures)
+				read := w.trace.Find(0, crashtest.Begin, crashReadDone)
+				drain := w.trace.Find(read, crashtest.Drain, 0)
+				require.Less(t, drain, w.trace.Find(0, crashtest.Ack, crashReadDone), "%s: the reader drains before it answers", w.name)
+				require.True(t, crashKillsMutantOf(&w, drain), "%s: a reader that does not drain is found out", w.name)
+			}
+		}
+	}
+}
+
+// crashKillsMutantOf tells whether a crash shows one of the mistakes at an event.
+func crashKillsMutantOf(w *mutantTrace, event int) (killed bool) {
+	for _, m := range w.trace.From(event).Mutants() {
+		if m.Event == event {
+			_, err := w.suite.Crash(m.Trace())
+			killed = killed || err != nil
+		}
+	}
+	return killed
+}
+
+// TestLinksAreDurableForReaders: the reader makes the slot durable that it answers from,
+// and nothing else. So the word that leads to a segment must be, on the writer's side,
+// before it stores a slot there; the writer's next drain comes too late.
+func TestLinksAreDurableForReaders(t *testing.T) {
+	for _, s := range []crashSetup{crashX86, crashARM} {
+		for _, r := range crashReaders(theCrashWorld()) {
+			if r.name != "link" && r.name != "redirect" {
+				continue
+			}
+			w := crashReaderTrace(t, s, r, false)
+			found := 0
+			for i := w.trace.Find(0, crashtest.Begin, len(r.ops)-1); i < len(w.trace.Events); i++ {
+				if e := &w.trace.Events[i]; e.Kind == crashtest.Drain && strings.Contains(e.Site, ")."+r.name+":") {
+					found++
+					require.True(t, crashKillsMutantOf(&w, i), "%s: %v", s.name, e)
 				}
 			}
-			require.True(t, killed, "a reader that does not drain is found out")
+			require.Equal(t, 1, found, w.name)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func crashWritersTrace(t *testing.T, s crashSetup) mutantTrace {
 	p := crashProgram{setup: s, start: w.start, ops: []crashOp{w.second, w.first}}
 	oracle := newCrashOracle(p, k.extra[:30], &crashBench{setup: s})
 	oracle.openEvery = crashOpenEvery()
-	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashTinyOr(crashtest.Bound{Images: 64, Pairs: 40, Samples: 20})}
+	suite := crashtest.Suite{Model: s.model, Oracle: oracle, Bound: crashTinyOr(mutantBound)}
 	return mutantTrace{name: s.name + "/two writers", trace: trace.From(trace.Find(0, crashtest.Begin, 1)), suite: suite}
 }
 

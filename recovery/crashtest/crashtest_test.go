@@ -69,6 +69,33 @@ func TestOnlyTheDrainOfTheSameGoroutineCounts(t *testing.T) {
 	require.Equal(t, []string{"1", "2"}, images(t, tracer.Trace().From(5), crashtest.X86, 1))
 }
 
+// TestAnonymousTracesLoseNothing: without the goroutines of stores, and with each Persist
+// on its own, a trace has the same images.
+func TestAnonymousTracesLoseNothing(t *testing.T) {
+	var want []string
+	for _, anonymous := range []bool{false, true} {
+		tracer := crashtest.NewTracer(make([]byte, 192))
+		tracer.Anonymous = anonymous
+		m := crashtest.NewMemory(tracer.Image(), tracer)
+		m.Store(0, 1)
+		m.Store(64, 1)
+		m.Persist(line(0))
+		tracer.WriteBack(64, 8) // not through Persist: the drain of the same goroutine counts
+		m.Store(128, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() { m.Persist(line(128)) })
+		wg.Wait()
+		m.Store(0, 2)
+		tracer.Drain()
+		got := images(t, tracer.Trace(), crashtest.X86, 17)
+		if !anonymous {
+			want = got
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, []uint64{0}, tracer.Trace().Unguaranteed(crashtest.X86))
+	}
+}
+
 func TestASyncCoversItsPagesAndWhatWasStoredBefore(t *testing.T) {
 	tracer := crashtest.NewTracer(make([]byte, 3*4096))
 	m := crashtest.NewMemory(tracer.Image(), tracer)
@@ -199,6 +226,74 @@ func TestBoundedEnumerationKeepsTheExtremes(t *testing.T) {
 		require.Equal(t, 1, counts[lines])
 		require.Positive(t, figures.Sampled)
 	}
+}
+
+// walk is a judgement that reads words one after the other, each where the one before
+// says, and returns what it saw.
+func walk(m *crashtest.Memory, words, steps int) string {
+	text, at := "", uint64(0)
+	for range steps {
+		w := m.Load(at * 8)
+		text += fmt.Sprint(w)
+		at = (at*3 + w + 1) % uint64(words)
+	}
+	return text
+}
+
+// TestWhatNobodyReadsIsNotBranchedOn: with what a judgement read, fewer images show it
+// everything that all of them show.
+func TestWhatNobodyReadsIsNotBranchedOn(t *testing.T) {
+	const words = 64
+	fewer := 0
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		tracer := crashtest.NewTracer(make([]byte, words*8))
+		m := crashtest.NewMemory(tracer.Image(), tracer)
+		for range 12 {
+			if at := rng.Uint64N(words) * 8; rng.IntN(6) == 0 {
+				m.Persist(line(at))
+			} else {
+				m.Store(at, rng.Uint64N(5))
+			}
+		}
+		for _, model := range []crashtest.Model{crashtest.X86, crashtest.ARM} {
+			saw := func(reads bool) (map[string]bool, crashtest.Figures) {
+				saw := map[string]bool{}
+				figures, err := tracer.Trace().Crashes(model, crashtest.Bound{}, nil, func(c *crashtest.Crash) error {
+					v := crashtest.NewMemory(c.Image, nil)
+					saw[walk(v, words, 4)] = true
+					if reads {
+						c.Read = v.Reads()
+					}
+					return nil
+				})
+				require.NoError(t, err)
+				return saw, figures
+			}
+			all, f := saw(false)
+			some, g := saw(true)
+			require.Equal(t, all, some, "seed %d", seed)
+			require.LessOrEqual(t, g.Images, f.Images)
+			require.Equal(t, f.Points, g.Exhaustive)
+			fewer += f.Images - g.Images
+		}
+	}
+	require.Positive(t, fewer)
+}
+
+// TestAWrongClaimOfWhatIsReadIsFoundOut: a judge that says that it reads nothing, but
+// reads more when something else is there.
+func TestAWrongClaimOfWhatIsReadIsFoundOut(t *testing.T) {
+	tracer := crashtest.NewTracer(make([]byte, 128))
+	m := crashtest.NewMemory(tracer.Image(), tracer)
+	m.Store(0, 1)
+	m.Store(64, 1)
+	_, err := tracer.Trace().Crashes(crashtest.X86, crashtest.Bound{}, nil, func(c *crashtest.Crash) error {
+		there := c.Image[0] != 0
+		c.Read = func(line uint64) bool { return there && line == 64 }
+		return nil
+	})
+	require.ErrorContains(t, err, "does not read 0x40")
 }
 
 // TestMutantsOfACounterAreKilled: the kit finds what it plants itself.

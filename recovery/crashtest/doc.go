@@ -40,8 +40,14 @@
 // long as nothing becomes guaranteed or acknowledged in between. So Crashes stops
 // only before each drain or sync that guarantees something, after each
 // acknowledgement and at the end. Images that were judged with the same operations
-// acknowledged are not judged again. Up to Bound.Images images of a point all are
-// made; beyond it the extremes, everything that is one line (word) or two away
-// from them, every moment of the log, and seeded samples: Figures tells at how
-// many points that was so.
+// acknowledged are not judged again.
+//
+// A judge that says what it read (Crash.Read; Memory.Reads knows) is not asked about
+// images that differ only elsewhere: only what was read is branched on, and where that
+// leads to other places, these. Of what nobody read the oldest and the newest are tried,
+// to find out a judge that says so wrongly.
+//
+// Up to Bound.Images images of a point all are made; beyond it the extremes, everything
+// that is one line (word) or two away from them, every moment of the log, and seeded
+// samples: Figures tells at how many points that was so.
 package crashtest

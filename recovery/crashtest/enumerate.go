@@ -11,7 +11,8 @@ import (
 
 // Bound limits the images of one crash point. The zero value takes the defaults.
 type Bound struct {
-	// Images: a point with at most so many is enumerated completely. 0: 4096.
+	// Images: a point with at most so many is enumerated completely, those left out
+	// that differ from others only where nobody reads (Crash.Read). 0: 4096.
 	Images int
 	// Pairs: beyond Images, a point with at most so many pairs of cells gets all
 	// of them; with more, so many of them are drawn. 0: 1000; negative: none.
@@ -34,7 +35,7 @@ func (b Bound) fill() Bound {
 type Figures struct {
 	Traces     int
 	Points     int // moments at which the log was crashed
-	Exhaustive int // of them with every image
+	Exhaustive int // of them with every image, or one like it as far as anybody reads
 	Images     int // judged
 	Known      int // passed over: judged before
 	Sampled    int // of Images, drawn at random
@@ -60,10 +61,10 @@ func (f Figures) String() string {
 		f.Images, f.Sampled, f.Deep, f.Recoveries, f.Known, f.Points, f.Exhaustive, f.Traces)
 }
 
-// Seen remembers which images were judged good with which operations acknowledged.
-// Traces that begin with the same image may share one. It is not safe for
-// concurrent use.
-type Seen map[seenKey]struct{}
+// Seen remembers which images were judged good with which operations acknowledged,
+// and their Crash.Read. Traces that begin with the same image may share one. It is not
+// safe for concurrent use.
+type Seen map[seenKey]func(line uint64) bool
 
 type seenKey struct{ image, acked uint64 }
 
@@ -82,6 +83,12 @@ type Crash struct {
 	// First is the crash that was being recovered from, nil unless this is one
 	// inside recovery.
 	First *Crash
+	// Read, which a judge of the image may set, tells whether its judgement depended
+	// on the 64 bytes at an offset: whether anybody read them before storing there.
+	// Nil says that it may have depended on all. Images that differ only where nobody
+	// read are judged alike, so of each such set two are made: with what is there
+	// unread as old as can be, and as new.
+	Read func(line uint64) bool
 
 	e *enumerator
 }
@@ -89,8 +96,19 @@ type Crash struct {
 // ImageKey identifies the image, among traces that begin with the same one.
 func (c *Crash) ImageKey() uint64 { return c.e.hash }
 
-// Key identifies the image and what was acknowledged, within one Seen.
-func (c *Crash) Key() uint64 { return mix(c.e.hash, c.e.ackedHash) }
+// Place is a number for the image that depends only on where in the log it was made, and
+// of which states, not on what it holds: for a judge that does some of its work for one
+// image in so many, the same ones in every run.
+func (c *Crash) Place() uint64 {
+	place := mix(uint64(c.e.figures.Points), uint64(c.e.event))
+	for i := range c.e.cells {
+		place = mix(place, uint64(c.e.at[i]))
+	}
+	if c.First != nil {
+		place = mix(place, c.First.Place())
+	}
+	return place
+}
 
 // String says what the crash lost, for a failure's text.
 func (c *Crash) String() string {
@@ -135,7 +153,9 @@ type enumerator struct {
 
 	event int
 	cells []choice
-	at    []int // which state of each cell work has
+	at    []int  // which state of each cell work has
+	fixed []bool // the cells whose states explore is going through
+	left  int    // images that explore may make yet, -1 when it has given up
 	err   error
 }
 
@@ -241,19 +261,26 @@ func (e *enumerator) point(n int) {
 			break
 		}
 	}
-	if total <= e.bound.Images {
-		e.figures.Exhaustive++
-		e.all(0)
+	read := e.emit(false)
+	e.left = e.bound.Images - 1
+	if read == nil && total > e.bound.Images {
+		e.left = -1
 	} else {
-		e.some()
+		e.explore(read)
 	}
 	e.setAll(func(int, choice) int { return 0 })
+	if e.left >= 0 {
+		e.figures.Exhaustive++
+	} else {
+		e.some()
+		e.setAll(func(int, choice) int { return 0 })
+	}
 	e.cells = nil
 }
 
 // choices finds the cells that are not guaranteed and their states.
 func (e *enumerator) choices() {
-	e.cells, e.at = e.cells[:0], e.at[:0]
+	e.cells, e.at, e.fixed = e.cells[:0], e.at[:0], e.fixed[:0]
 	for _, at := range slices.Sorted(maps.Keys(e.machine.cells)) {
 		state := make([]uint64, e.model.cellBytes()/wordBytes)
 		for i := range state {
@@ -267,7 +294,7 @@ func (e *enumerator) choices() {
 		if e.model != X86 {
 			c.states = distinct(c.states)
 		}
-		e.cells, e.at = append(e.cells, c), append(e.at, 0)
+		e.cells, e.at, e.fixed = append(e.cells, c), append(e.at, 0), append(e.fixed, false)
 	}
 }
 
@@ -301,17 +328,55 @@ func (e *enumerator) setAll(to func(i int, c choice) int) {
 	}
 }
 
-// all makes every combination of the cells from i on.
-func (e *enumerator) all(i int) {
-	if i == len(e.cells) {
-		e.emit(false)
+// explore makes every image that differs from the one in hand in cells that are not
+// fixed, all of which are in their oldest states. The one in hand was judged and
+// depends on what read says. A cell that nobody reads is not branched on: its states
+// would all be judged alike. In an image that differs, more may be read, and is branched
+// on then (as Jaaru does, ASPLOS 2021). It gives up when left is used up.
+func (e *enumerator) explore(read func(line uint64) bool) {
+	var branch, rest []int
+	for i, c := range e.cells {
+		switch {
+		case e.fixed[i]:
+		case read == nil || read(c.at&^(lineBytes-1)):
+			branch = append(branch, i)
+		default:
+			rest = append(rest, i)
+		}
+	}
+	e.unread(rest)
+	for _, i := range branch {
+		e.fixed[i] = true
+		for s := 1; s < len(e.cells[i].states); s++ {
+			if e.left--; e.left < 0 || e.err != nil {
+				e.left = -1
+				return
+			}
+			e.set(i, s)
+			e.explore(e.emit(false))
+		}
+		e.set(i, 0)
+	}
+	for _, i := range branch {
+		e.fixed[i] = false
+	}
+}
+
+// unread has the image in hand judged with the newest states of cells that its judgement
+// did not depend on: then this judgement must not either.
+func (e *enumerator) unread(cells []int) {
+	if len(cells) == 0 || e.err != nil {
 		return
 	}
-	for s := range e.cells[i].states {
-		e.set(i, s)
-		if e.all(i + 1); e.err != nil {
-			return
+	for _, i := range cells {
+		e.set(i, len(e.cells[i].states)-1)
+	}
+	read := e.emit(false)
+	for _, i := range cells {
+		if at := e.cells[i].at; read != nil && read(at&^(lineBytes-1)) {
+			e.err = cmp.Or(e.err, fmt.Errorf("crashtest: a judgement that does not read %#x does when something else is there that it does not read", at))
 		}
+		e.set(i, 0)
 	}
 }
 
@@ -398,17 +463,16 @@ func (e *enumerator) pairs(rng *rand.Rand, base, other func(int, choice) int) {
 	}
 }
 
-// emit has the image in hand judged.
-func (e *enumerator) emit(sampled bool) {
+// emit has the image in hand judged, and returns the judge's Crash.Read.
+func (e *enumerator) emit(sampled bool) (read func(line uint64) bool) {
 	if e.err != nil {
-		return
+		return nil
 	}
 	key := seenKey{e.hash, e.ackedHash}
-	if _, known := e.seen[key]; known {
+	if read, known := e.seen[key]; known {
 		e.figures.Known++
-		return
+		return read
 	}
-	e.seen[key] = struct{}{}
 	e.figures.Images++
 	if sampled {
 		e.figures.Sampled++
@@ -420,6 +484,8 @@ func (e *enumerator) emit(sampled bool) {
 		}
 	}
 	if e.err = e.visit(&c); e.err != nil {
-		delete(e.seen, key) // what is seen is what was found good
+		return nil
 	}
+	e.seen[key] = c.Read
+	return c.Read
 }

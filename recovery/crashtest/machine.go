@@ -78,14 +78,18 @@ func newMachine(model Model, image []byte) *machine {
 	return m
 }
 
-// extend makes room to end: a medium may grow, and what is new is zero.
+// extend makes room to end: a medium may grow.
 func (m *machine) extend(end uint64) {
+	m.now, m.safe = extended(m.now, end), extended(m.safe, end)
+}
+
+// extended is an image that reaches to end, in whole lines; what is new is zero.
+func extended(image []byte, end uint64) []byte {
 	end = (end + lineBytes - 1) &^ (lineBytes - 1)
-	for _, image := range []*[]byte{&m.now, &m.safe} {
-		if n := uint64(len(*image)); n < end {
-			*image = append(*image, make([]byte, end-n)...)
-		}
+	if n := uint64(len(image)); n < end {
+		image = append(image, make([]byte, end-n)...)
 	}
+	return image
 }
 
 func (m *machine) wordOf(image []byte, off uint64) uint64 { return getWord(image, off) }

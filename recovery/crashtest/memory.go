@@ -3,6 +3,7 @@ package crashtest
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 
 	"pmemtable/pmem"
 )
@@ -32,11 +33,32 @@ type Memory struct {
 	hook pmem.Hook
 	mu   sync.RWMutex
 	mem  []byte
+	read []uint64 // a bit for each line; changed atomically
 }
 
 // NewMemory returns a medium that holds a copy of image.
 func NewMemory(image []byte, hook pmem.Hook) *Memory {
-	return &Memory{hook: hook, mem: bytes.Clone(image)}
+	return &Memory{hook: hook, mem: bytes.Clone(image), read: make([]uint64, len(image)/lineBytes/64+1)}
+}
+
+// Reads returns, for Crash.Read, a function that tells of which lines any byte has been
+// read so far, of the stores that were made to the Memory itself too.
+func (m *Memory) Reads() func(line uint64) bool {
+	read := make([]uint64, len(m.read))
+	for i := range read {
+		read[i] = atomic.LoadUint64(&m.read[i])
+	}
+	return func(line uint64) bool {
+		n := line / lineBytes
+		return n/64 < uint64(len(read)) && read[n/64]>>(n%64)&1 != 0
+	}
+}
+
+// note takes notice that n bytes at off are being read.
+func (m *Memory) note(off uint64, n int) {
+	for line := off / lineBytes; line*lineBytes < off+uint64(n); line++ {
+		atomic.OrUint64(&m.read[line/64], 1<<(line%64))
+	}
 }
 
 // Image returns a copy of the medium.
@@ -46,6 +68,7 @@ func (m *Memory) Image() []byte { return m.Bytes(0, len(m.mem)) }
 func (m *Memory) Load(off uint64) uint64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	m.note(off, wordBytes)
 	return getWord(m.mem, off)
 }
 
@@ -53,6 +76,7 @@ func (m *Memory) Load(off uint64) uint64 {
 func (m *Memory) Bytes(off uint64, n int) []byte {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	m.note(off, n)
 	return bytes.Clone(m.mem[off : off+uint64(n)])
 }
 
@@ -77,6 +101,10 @@ func (m *Memory) Copy(off uint64, src []byte) {
 
 // Persist implements Medium.
 func (m *Memory) Persist(ranges ...pmem.Range) {
+	if h, ok := m.hook.(pmem.PersistHook); ok {
+		h.Persist(ranges)
+		return
+	}
 	for _, r := range ranges {
 		m.hook.WriteBack(r.Offset, r.Bytes)
 	}

@@ -69,6 +69,7 @@ func (v *Violation) Unwrap() error { return v.Err }
 // Run returns a *Violation for the first image that the Oracle rejects.
 func (s *Suite) Run() (Figures, error) {
 	t := NewTracer(s.Image)
+	t.Anonymous = true
 	medium, err := s.Workload.Run(t)
 	if err != nil {
 		return Figures{}, fmt.Errorf("the workload failed without any crash: %w", err)
@@ -110,6 +111,7 @@ func (s *Suite) Crash(trace *Trace) (Figures, error) {
 // crashRecovery recovers from a crash and crashes that.
 func (s *Suite) crashRecovery(first *Crash, seen Seen) (Figures, error) {
 	t := NewTracer(first.Image)
+	t.Anonymous = true
 	medium, err := s.Recovery.Run(t)
 	if err != nil {
 		return Figures{}, violation(first, first.e.trace, fmt.Errorf("recovery failed: %w", err))

@@ -42,11 +42,18 @@ func (t *Trace) Find(from int, kind Kind, op int) int {
 
 // Full is the medium with every store.
 func (t *Trace) Full() []byte {
-	m := newMachine(Kill, t.initial)
+	image := extended(slices.Clone(t.initial), uint64(len(t.initial)))
 	for i := range t.Events {
-		m.step(&t.Events[i])
+		switch e := &t.Events[i]; e.Kind {
+		case Store:
+			image = extended(image, e.Off+wordBytes)
+			putWord(image, e.Off, e.Word)
+		case Copy:
+			image = extended(image, e.Off+uint64(e.Bytes))
+			copy(image[e.Off:], e.Data)
+		}
 	}
-	return m.now
+	return image
 }
 
 // Resume returns a tracer that goes on after the given number of events: the

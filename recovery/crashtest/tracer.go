@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"pmemtable/pmem"
 )
 
 // Kind is the kind of an Event.
@@ -65,11 +68,18 @@ func (e Event) String() string {
 type Tracer struct {
 	// Sites makes events name the function that asked for them. Set it before use.
 	Sites bool
+	// Anonymous leaves out which goroutine an event is of; each Persist counts as one by
+	// itself. Crashes loses nothing by that, since a Persist drains what it wrote back,
+	// but Lint and Mutants do. To find out takes longer than all else here. Set it before
+	// use.
+	Anonymous bool
 
 	mu     sync.Mutex
 	trace  Trace
 	syncs  int
 	atGate map[int]func()
+
+	persists atomic.Uint64 // that were anonymous
 }
 
 // NewTracer returns a tracer of a medium that holds image, all of it durable.
@@ -126,6 +136,23 @@ func (t *Tracer) WriteBack(off uint64, sizeBytes int) {
 // Drain implements pmem.Hook.
 func (t *Tracer) Drain() { t.log(Event{Kind: Drain}) }
 
+// Persist implements pmem.PersistHook.
+func (t *Tracer) Persist(ranges []pmem.Range) {
+	var owner uint64
+	if t.Anonymous {
+		owner = anonymous | t.persists.Add(1)
+	} else {
+		owner = goroutine()
+	}
+	for _, r := range ranges {
+		t.logOf(owner, Event{Kind: WriteBack, Off: r.Offset, Bytes: r.Bytes})
+	}
+	t.logOf(owner, Event{Kind: Drain})
+}
+
+// anonymous is above the number of any goroutine.
+const anonymous = 1 << 62
+
 // Sync implements pmem.Hook. Other goroutines may store while it runs.
 func (t *Tracer) Sync(apply func() error) error { return t.SyncRange(0, 0, apply) }
 
@@ -143,8 +170,19 @@ func (t *Tracer) SyncRange(off uint64, sizeBytes int, apply func() error) error 
 
 func (t *Tracer) log(e Event) { t.perform(e, func() {}) }
 
+func (t *Tracer) logOf(owner uint64, e Event) { t.performOf(owner, e, func() {}) }
+
+// perform logs an event of the calling goroutine.
 func (t *Tracer) perform(e Event, apply func()) {
-	e.Goroutine = goroutine()
+	owner := uint64(0)
+	if !t.Anonymous || e.Kind == WriteBack || e.Kind == Drain { // a pair of them needs an owner
+		owner = goroutine()
+	}
+	t.performOf(owner, e, apply)
+}
+
+func (t *Tracer) performOf(owner uint64, e Event, apply func()) {
+	e.Goroutine = owner
 	if t.Sites && (e.Kind <= SyncEnd) {
 		e.Site = site()
 	}
