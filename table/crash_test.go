@@ -245,7 +245,7 @@ func runCrashProgram(s crashSetup, image []byte, start crashContent, ops []crash
 	oracle.openEvery = crashOpenEvery()
 	suite := crashtest.Suite{Image: image, Oracle: oracle, Model: s.model, Bound: crashBound(len(ops))}
 	tracer := crashtest.NewTracer(image)
-	tracer.Sites = crashSites
+	tracer.Sites, tracer.Anonymous = crashSites, true
 	medium, err := p.Run(tracer)
 	if err != nil {
 		return crashtest.Figures{}, err
@@ -289,7 +289,7 @@ func TestEveryProgramSurvivesEveryCrash(t *testing.T) {
 						depth++
 					}
 				}
-				bench := &crashBench{setup: s, found: map[uint64]uint64{}}
+				bench := &crashBench{setup: s, found: map[uint64]crashFound{}}
 				began := time.Now()
 				var figures crashtest.Figures
 				for n := 1; n <= depth; n++ {

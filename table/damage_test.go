@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"pmemtable/internal/layout"
 	"pmemtable/pmem"
 	"pmemtable/recovery"
 	"pmemtable/table"
@@ -17,30 +18,63 @@ import (
 // Looks for: a panic, a hang, or a wrong answer on a file that was cut off or
 // changed. What is found must be right, or an error.
 
-// damageImage is a small table, closed in order or left by a kill, and what is in it.
-func damageImage(t testing.TB, media pmem.Media, closed bool) ([]byte, map[string]string) {
+// victim is an image of a small table to be damaged, and what is in it.
+type victim struct {
+	name    string
+	image   []byte
+	media   pmem.Media
+	reboots bool // it is opened after power loss
+	want    map[string]string
+}
+
+// victims are tables that were closed in order, left by a kill, and left by power loss
+// with most of their entries in the log.
+func victims(t testing.TB) []victim {
+	logged := tiny(2)
+	logged.LogBytes = 8 << 10
+	return []victim{
+		newVictim(t, "closed", pmem.PageCache, tiny(2), table.OnSync, true),
+		newVictim(t, "killed", pmem.PageCache, tiny(2), table.OnSync, false),
+		newVictim(t, "killed on tmpfs", pmem.Tmpfs, tiny(2), table.OnSync, false),
+		newVictim(t, "logged", pmem.PageCache, logged, table.Always, false),
+	}
+}
+
+func newVictim(t testing.TB, name string, media pmem.Media, g pmem.Geometry, d table.Durability, closed bool) victim {
 	h := pmem.NewHeap(nil, 4<<20)
-	tab := openOn(t, h, pmem.Options{Media: media, Geometry: tiny(2)}, &table.Options{Durability: table.OnSync})
-	want := make(map[string]string)
+	tab := openOn(t, h, pmem.Options{Media: media, Geometry: g}, &table.Options{Durability: d})
+	v := victim{name: name, media: media, reboots: d == table.Always, want: make(map[string]string)}
 	for i := range 60 {
-		k, v := key(i), value(i, i*7%300)
-		require.NoError(t, tab.Put(k, v))
-		want[string(k)] = string(v)
+		k, value := key(i), value(i, i*7%300)
+		require.NoError(t, tab.Put(k, value))
+		v.want[string(k)] = string(value)
 	}
 	if closed {
 		require.NoError(t, tab.Close())
-		return h.Image(), want
+	} else {
+		tab.DieHeld()
 	}
-	tab.DieHeld()
-	return h.Image(), want
+	v.image = h.Image()
+	return v
 }
+
+// probe is that of the victim's image, damaged.
+func (v *victim) probe(t testing.TB, image []byte) { probeAfter(t, image, v.media, v.reboots, v.want) }
 
 // probe opens a damaged image every way and uses it. Damage may be anything but a
 // forged checksum, so a value that is returned must be one that was stored. Repair
 // finds nothing else either.
 func probe(t testing.TB, image []byte, media pmem.Media, want map[string]string) {
+	probeAfter(t, image, media, false, want)
+}
+
+// probeAfter is probe, perhaps after power loss.
+func probeAfter(t testing.TB, image []byte, media pmem.Media, reboot bool, want map[string]string) {
 	for _, readOnly := range []bool{true, false} {
 		h := pmem.NewHeap(image, 6<<20)
+		if reboot {
+			h.Reboot()
+		}
 		p, err := pmem.OpenHeap(h, pmem.Options{Media: media, Geometry: tiny(2), ReadOnly: readOnly})
 		if err != nil {
 			continue
@@ -83,53 +117,87 @@ func probe(t testing.TB, image []byte, media pmem.Media, want map[string]string)
 	}
 }
 
+// everyDamage: the long size flips every bit and cuts off at every byte.
+func everyDamage() bool { return os.Getenv("PMEMTABLE_CRASH") == "long" }
+
 // TestEveryBitOfTheFixedParts flips the bits of what the fixed parts use, one by
 // one: some of them, or all in the long run.
 func TestEveryBitOfTheFixedParts(t *testing.T) {
 	t.Parallel()
-	for _, closed := range []bool{true, false} {
-		image, want := damageImage(t, pmem.PageCache, closed)
-		regions := tiny(2).Regions()
-		spans := [][2]int{{0, 96}, {4088, 4096}}
-		for _, at := range []uint64{regions.Session[0], regions.Session[1]} {
-			spans = append(spans, [2]int{int(at), int(at) + 96}, [2]int{int(at) + 4088, int(at) + 4096})
-		}
-		for _, at := range []uint64{regions.Control, regions.Intent, regions.Root[0], regions.Root[1],
-			regions.Superblock[0], regions.Superblock[1]} {
-			spans = append(spans, [2]int{int(at), int(at) + 96})
-		}
-		step := alone(7, 97, 487)
-		if os.Getenv("PMEMTABLE_CRASH") == "long" { // every bit
-			step = 1
-		}
-		n := 0
-		for _, s := range spans {
-			for bit := s[0] * 8; bit < s[1]*8; bit++ {
-				if n++; n%step != 0 {
-					continue
+	step := alone(13, 197, 997)
+	if everyDamage() {
+		step = 1
+	}
+	for _, v := range victims(t) {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			header, err := layout.DecodeHeader(v.image)
+			require.NoError(t, err)
+			g := header.Geometry()
+			regions, n := g.Regions(), 0
+			var spans [][2]int
+			span := func(at uint64, sizeBytes int) {
+				if everyDamage() {
+					spans = append(spans, [2]int{int(at), int(at) + sizeBytes})
+					return
 				}
-				image[bit/8] ^= 1 << (bit % 8)
-				probe(t, image, pmem.PageCache, want)
-				image[bit/8] ^= 1 << (bit % 8)
+				end := int(at) + sizeBytes // where checksums are
+				spans = append(spans, [2]int{int(at), int(at) + 96}, [2]int{end - 8, end})
 			}
-		}
+			span(0, layout.PageBytes)
+			for i := range 2 {
+				span(regions.Session[i], layout.PageBytes)
+				span(regions.Superblock[i], g.SuperblockBytes())
+				span(regions.Root[i], layout.RootStripes+max(g.Stripes*layout.WordBytes, 96))
+			}
+			span(regions.Control, 96)
+			span(regions.Intent, 96)
+			if g.LogBytes > 0 {
+				span(regions.Log, 512)
+			}
+			image := bytes.Clone(v.image)
+			for _, s := range spans {
+				for bit := s[0] * 8; bit < s[1]*8; bit++ {
+					if n++; n%step != 0 {
+						continue
+					}
+					image[bit/8] ^= 1 << (bit % 8)
+					v.probe(t, image)
+					image[bit/8] ^= 1 << (bit % 8)
+				}
+			}
+			t.Logf("%d of %d bits", n/step, n)
+		})
 	}
 }
 
-// TestEveryLength cuts the file off everywhere that matters.
+// TestEveryLength cuts the file off everywhere that matters, or everywhere in the long
+// run.
 func TestEveryLength(t *testing.T) {
 	t.Parallel()
-	image, want := damageImage(t, pmem.PageCache, true)
-	step := alone(512, 4096, 4*4096)
-	for n := 0; n < len(image); n += step {
-		for _, length := range []int{n - 1, n, n + 1} {
-			if length > 0 {
-				probe(t, image[:length], pmem.PageCache, want)
-			}
-		}
+	step := alone(1024, 8192, 8*4096)
+	if everyDamage() {
+		step = 1
 	}
-	probe(t, bytes.Repeat([]byte{0}, len(image)), pmem.PageCache, want)
-	probe(t, bytes.Repeat([]byte("not a table "), len(image)/12), pmem.PageCache, want)
+	for _, v := range victims(t) {
+		if v.name != "closed" && v.name != "logged" {
+			continue
+		}
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			lengths := 0
+			for n := step; n < len(v.image); n++ {
+				if step > 2 && (n+1)%step > 2 { // one less, as many, one more
+					continue
+				}
+				v.probe(t, v.image[:n])
+				lengths++
+			}
+			t.Logf("%d lengths of a file of %d bytes", lengths, len(v.image))
+			v.probe(t, bytes.Repeat([]byte{0}, len(v.image)))
+			v.probe(t, bytes.Repeat([]byte("not a table "), len(v.image)/12))
+		})
+	}
 }
 
 // TestRandomDamage changes bytes anywhere.
@@ -138,41 +206,36 @@ func TestRandomDamage(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	for _, media := range []pmem.Media{pmem.PageCache, pmem.Tmpfs} {
-		for _, closed := range []bool{true, false} {
-			image, want := damageImage(t, media, closed)
-			for range alone(200, 40, 8) {
-				broken := bytes.Clone(image)
-				for range 1 + r.IntN(4) {
-					at := r.IntN(len(broken))
-					switch r.IntN(3) {
-					case 0:
-						broken[at] ^= 1 << r.IntN(8)
-					case 1:
-						broken[at] = byte(r.Uint32())
-					default:
-						clear(broken[at:min(len(broken), at+r.IntN(600))])
-					}
+	for _, v := range victims(t) {
+		for range alone(200, 40, 8) {
+			broken := bytes.Clone(v.image)
+			for range 1 + r.IntN(4) {
+				at := r.IntN(len(broken))
+				switch r.IntN(3) {
+				case 0:
+					broken[at] ^= 1 << r.IntN(8)
+				case 1:
+					broken[at] = byte(r.Uint32())
+				default:
+					clear(broken[at:min(len(broken), at+r.IntN(600))])
 				}
-				probe(t, broken, media, want)
 			}
+			v.probe(t, broken)
 		}
 	}
 }
 
-// FuzzDamagedFile lets the fuzzer choose the damage: offset, length and bytes.
+// FuzzDamagedFile lets the fuzzer choose the table and the damage: offset and bytes.
 func FuzzDamagedFile(f *testing.F) {
-	clean, want := damageImage(f, pmem.PageCache, true)
-	killed, _ := damageImage(f, pmem.Tmpfs, false)
-	f.Add(false, uint32(64), []byte{1, 2, 3})
-	f.Add(true, uint32(12288), []byte{0, 0, 0, 0, 0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, unclosed bool, at uint32, bytesThere []byte) {
-		image, media := bytes.Clone(clean), pmem.PageCache
-		if unclosed {
-			image, media = bytes.Clone(killed), pmem.Tmpfs
-		}
+	all := victims(f)
+	f.Add(uint8(0), uint32(64), []byte{1, 2, 3})
+	f.Add(uint8(2), uint32(12288), []byte{0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add(uint8(3), uint32(tiny(2).Regions().Log+20), []byte{9})
+	f.Fuzz(func(t *testing.T, which uint8, at uint32, bytesThere []byte) {
+		v := &all[int(which)%len(all)]
+		image := bytes.Clone(v.image)
 		copy(image[int(at)%len(image):], bytesThere)
-		probe(t, image, media, want)
+		v.probe(t, image)
 	})
 }
 
