@@ -87,11 +87,10 @@ func (b *fileBackend) grow(newBytes int64) error {
 	if err := b.whole(st.Size()); err != nil { // extending it again would make zeros of what was cut off
 		return err
 	}
-	if st.Size() >= newBytes { // a cut that failed left it longer
-		return nil
-	}
-	if err := b.sys.Allocate(b.file, st.Size(), newBytes); err != nil {
-		return err
+	if st.Size() < newBytes { // else a cut that failed left it longer
+		if err := b.sys.Allocate(b.file, st.Size(), newBytes); err != nil {
+			return err
+		}
 	}
 	if b.zeros != 0 && newBytes > b.zeros {
 		if err := mapAgain(b.file, b.mem[b.zeros:], b.zeros, b.dax); err != nil {
@@ -107,7 +106,7 @@ func (b *fileBackend) extend(newBytes int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.known = newBytes
-	return b.file.Truncate(newBytes)
+	return b.sys.Truncate(b.file, newBytes)
 }
 
 func (b *fileBackend) reserve(off uint64, n int) error {
@@ -138,7 +137,7 @@ func (b *fileBackend) shrink(newBytes int64) error {
 		return err
 	}
 	b.zeros, b.known = newBytes, newBytes
-	return b.file.Truncate(newBytes)
+	return b.sys.Truncate(b.file, newBytes)
 }
 
 func (b *fileBackend) keepReadersOut() (func(), error) {

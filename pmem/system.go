@@ -16,6 +16,8 @@ type System interface {
 	// so that no later store to it can find the medium full. On an error the
 	// file's size is as before.
 	Allocate(f *os.File, oldBytes, newBytes int64) error
+	// Truncate makes the file as long as that: what is new is a hole.
+	Truncate(f *os.File, newBytes int64) error
 	// Reserve reserves the space of n bytes from off, a hole within the file, so that
 	// no later store to it can find the medium full.
 	Reserve(f *os.File, off, n int64) error
@@ -65,6 +67,9 @@ var (
 func (realSystem) OpenFile(name string, flag int, perm os.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
 }
+
+// Truncate implements System.
+func (realSystem) Truncate(f *os.File, newBytes int64) error { return f.Truncate(newBytes) }
 
 // identity is what tells a file from its copies, and this boot from another.
 type identity struct {
