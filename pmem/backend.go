@@ -93,7 +93,7 @@ func (b *fileBackend) grow(newBytes int64) error {
 		}
 	}
 	if b.zeros != 0 && newBytes > b.zeros {
-		if err := mapAgain(b.file, b.mem[b.zeros:], b.zeros, b.dax); err != nil {
+		if err := b.sys.MapAgain(b.file, b.mem[b.zeros:], b.zeros, b.dax); err != nil {
 			return errors.Join(err, b.file.Truncate(st.Size()))
 		}
 		b.zeros = 0
@@ -133,7 +133,7 @@ func (b *fileBackend) shrink(newBytes int64) error {
 	if b.closed {
 		return ErrClosed
 	}
-	if err := mapZeros(b.mem[newBytes:], false); err != nil {
+	if err := b.sys.MapZeros(b.mem[newBytes:]); err != nil {
 		return err
 	}
 	b.zeros, b.known = newBytes, newBytes

@@ -27,6 +27,10 @@ type System interface {
 	// shorter. With daxOnly the mapping must be one whose metadata the kernel
 	// keeps durable (MAP_SYNC), or the call fails with errNotDAX.
 	Map(f *os.File, lengthBytes int64, readOnly, daxOnly bool) ([]byte, error)
+	// MapZeros lays private pages of zeros over mem, which is a piece of a mapping.
+	MapZeros(mem []byte) error
+	// MapAgain lays the file over mem, which is the piece of its mapping from off on.
+	MapAgain(f *os.File, mem []byte, off int64, dax bool) error
 	// SyncData makes what was stored through mem and the file's size durable.
 	SyncData(f *os.File, mem []byte) error
 	// SyncRange makes n bytes from off of mem durable, and as little else as
@@ -70,6 +74,14 @@ func (realSystem) OpenFile(name string, flag int, perm os.FileMode) (*os.File, e
 
 // Truncate implements System.
 func (realSystem) Truncate(f *os.File, newBytes int64) error { return f.Truncate(newBytes) }
+
+// MapZeros implements System.
+func (realSystem) MapZeros(mem []byte) error { return mapZeros(mem, false) }
+
+// MapAgain implements System.
+func (realSystem) MapAgain(f *os.File, mem []byte, off int64, dax bool) error {
+	return mapAgain(f, mem, off, dax)
+}
 
 // identity is what tells a file from its copies, and this boot from another.
 type identity struct {
