@@ -51,7 +51,7 @@ func dax(args []string) error {
 	long := flags.Bool("long", false, "all tests")
 	only := flags.String("run", "", "-test.run for all suites")
 	verbose := flags.Bool("v", false, "-test.v for all suites")
-	limit := flags.Duration("timeout", 100*time.Second, "-test.timeout of a suite; an hour with -long")
+	limit := flags.Duration("timeout", 10*time.Minute, "-test.timeout of a suite; an hour with -long")
 	arm64 := flags.Bool("arm64", false, "an arm64 machine, with a kernel from backports: bookworm's is built without DAX")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano())&0xffffffff, "of the power cuts")
 	_ = flags.Parse(args)
