@@ -2,9 +2,12 @@ package table_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -221,4 +224,32 @@ func BenchmarkTakeLogUp(b *testing.B) {
 	}
 	b.ReportMetric(float64(changes)/float64(b.N), "changes/op")
 	b.ReportMetric(float64(took.Nanoseconds())/float64(max(changes, 1)), "ns/change")
+}
+
+// BenchmarkCheck checks a table of a million entries by one goroutine and by as many as
+// processors, in turn, so that what slows the machine down meets both.
+func BenchmarkCheck(b *testing.B) {
+	tab := benchTable()
+	workers := [2]int{1, runtime.GOMAXPROCS(0)}
+	var took [2][]time.Duration
+	var busy [2]time.Duration // of processors: on a busy machine the better figure
+	var ratios []float64
+	for b.Loop() {
+		for i, n := range workers {
+			began, used := time.Now(), processorTime()
+			report, err := tab.CheckWith(b.Context(), table.CheckOptions{Workers: n})
+			require.NoError(b, err)
+			require.Equal(b, tab.Len(), report.Entries)
+			took[i], busy[i] = append(took[i], time.Since(began)), busy[i]+processorTime()-used
+		}
+		n := len(ratios)
+		ratios = append(ratios, float64(took[0][n])/float64(took[1][n]))
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], "times-as-fast")
+	for i, n := range workers {
+		slices.Sort(took[i])
+		b.ReportMetric(float64(took[i][len(took[i])/2].Milliseconds()), fmt.Sprint("ms-by-", n))
+		b.ReportMetric(float64(busy[i].Milliseconds())/float64(len(took[i])), fmt.Sprint("processor-ms-by-", n))
+	}
 }
