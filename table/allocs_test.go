@@ -1,15 +1,18 @@
+//go:build !race && !smallmap
+
+// The race detector allocates, and an emulator has not the memory.
+
 package table_test
 
 import (
 	"bytes"
-	"os"
+	"encoding/binary"
 	"path/filepath"
 	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"pmemtable/internal/race"
 	"pmemtable/pmem"
 	"pmemtable/table"
 )
@@ -19,9 +22,6 @@ import (
 // size that does not fit where the format says it does.
 
 func TestAllocations(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector allocates")
-	}
 	for _, media := range mediaHere() {
 		t.Run(media.String(), func(t *testing.T) {
 			o := &table.Options{Durability: table.OnSync, Media: media}
@@ -84,9 +84,6 @@ func TestAllocations(t *testing.T) {
 // TestNoEntryOnTheHeap: a hundred thousand entries more in the file are hardly
 // one object more for the garbage collector.
 func TestNoEntryOnTheHeap(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector allocates")
-	}
 	objects := func() int64 {
 		var m runtime.MemStats
 		runtime.GC()
@@ -109,7 +106,7 @@ func TestNoEntryOnTheHeap(t *testing.T) {
 // TestLargestValue stores a value of 1 GiB under a key of 65,535 bytes where just
 // one of them fits.
 func TestLargestValue(t *testing.T) {
-	if testing.Short() || race.Enabled || os.Getenv("PMEMTABLE_TEST_EXEC") != "" {
+	if testing.Short() {
 		t.Skip("takes 4 GiB of memory")
 	}
 	needMemory(t, 6<<30)
@@ -144,4 +141,22 @@ func TestLargestValue(t *testing.T) {
 	require.True(t, bytes.Equal(v, old))
 	require.NoError(t, tab.Put(b("room again"), v[:len(v)-1]))
 	require.NoError(t, tab.Close())
+}
+
+// TestMapOfFixedSizesDoesNotAllocate, for the codecs of integers and arrays.
+func TestMapOfFixedSizesDoesNotAllocate(t *testing.T) {
+	tab := onHeap(t, pmem.Tmpfs, 1, 1<<20)
+	m := table.NewMap(tab, table.ArrayCodec[[16]byte](), table.IntegerCodec[uint64]())
+	var key [16]byte
+	n := uint64(0)
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		n++
+		binary.LittleEndian.PutUint64(key[:], n%10)
+		if m.Store(key, n) != nil {
+			panic("store")
+		}
+		if v, ok, err := m.Load(key); v != n || !ok || err != nil {
+			panic("load")
+		}
+	}))
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,6 +87,9 @@ func batchTo(b *table.Batch, i uint32) {
 }
 
 func TestBatchKilled(t *testing.T) {
+	if words := childOf(batchKillEnv, 5); words != nil {
+		batchKillChild(t, words)
+	}
 	for n, c := range batchKillCases() {
 		t.Run(fmt.Sprint(c.media, " ", c.durability), func(t *testing.T) {
 			r := seeded(t)
@@ -129,7 +131,7 @@ func (c *batchKillCase) killed(t *testing.T, what string, last uint32) uint32 {
 	acks, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer acks.Close()
-	cmd := testProgram("-test.run=^TestBatchKillChild$")
+	cmd := testProgram("-test.run=^TestBatchKilled$")
 	cmd.Env = append(os.Environ(), batchKillEnv+"="+what)
 	cmd.ExtraFiles = []*os.File{w}
 	var output bytes.Buffer
@@ -184,12 +186,8 @@ func (h *dyingHook) arm() {
 	h.armed = true
 }
 
-// TestBatchKillChild is the child's side.
-func TestBatchKillChild(t *testing.T) {
-	words := strings.SplitN(os.Getenv(batchKillEnv), " ", 5)
-	if len(words) != 5 {
-		t.Skip("runs as a child of TestBatchKilled")
-	}
+// batchKillChild is the child's side.
+func batchKillChild(t *testing.T, words []string) {
 	var numbers [4]int
 	for i := range numbers {
 		var err error

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -113,6 +112,9 @@ func killKey(k uint32) []byte { return fmt.Appendf(nil, "key %d", k) }
 const ackBytes = 16
 
 func TestKill(t *testing.T) {
+	if words := childOf(killEnv, 4); words != nil {
+		killChild(t, words)
+	}
 	cases := killCases()
 	rounds := alone(200, 20, len(cases))
 	for i, c := range cases {
@@ -160,7 +162,7 @@ func newKiller(t *testing.T, c killCase, index int, path string) *killer {
 func (k *killer) child(kind string, round uint64) (*exec.Cmd, *os.File, *bytes.Buffer) {
 	r, w, err := os.Pipe()
 	require.NoError(k.t, err)
-	cmd := testProgram("-test.run=^TestKillChild$")
+	cmd := testProgram("-test.run=^TestKill$")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %d %s", killEnv, kind, k.index, round, k.path))
 	cmd.ExtraFiles = []*os.File{w}
 	var output bytes.Buffer
@@ -331,12 +333,8 @@ func (k *killer) verify(seed uint64, tab *table.Table, done []uint32, added map[
 	}
 }
 
-// TestKillChild is the child's side.
-func TestKillChild(t *testing.T) {
-	words := strings.SplitN(os.Getenv(killEnv), " ", 4)
-	if len(words) != 4 {
-		t.Skip("runs as a child of TestKill")
-	}
+// killChild is the child's side.
+func killChild(t *testing.T, words []string) {
 	index, err := strconv.Atoi(words[1])
 	require.NoError(t, err)
 	c := killCases()[index]

@@ -1,7 +1,6 @@
 package table_test
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -15,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"pmemtable/internal/race"
 	"pmemtable/pmem"
 	"pmemtable/table"
 )
@@ -273,27 +271,6 @@ func TestMapReportsErrors(t *testing.T) {
 
 	require.NoError(t, tab.Close())
 	failing("key", "value", table.ErrClosed)
-}
-
-// TestMapOfFixedSizesDoesNotAllocate, for the codecs of integers and arrays.
-func TestMapOfFixedSizesDoesNotAllocate(t *testing.T) {
-	if race.Enabled {
-		t.Skip("the race detector allocates, and empties pools")
-	}
-	tab := onHeap(t, pmem.Tmpfs, 1, 1<<20)
-	m := table.NewMap(tab, table.ArrayCodec[[16]byte](), table.IntegerCodec[uint64]())
-	var key [16]byte
-	n := uint64(0)
-	require.Zero(t, testing.AllocsPerRun(1000, func() {
-		n++
-		binary.LittleEndian.PutUint64(key[:], n%10)
-		if m.Store(key, n) != nil {
-			panic("store")
-		}
-		if v, ok, err := m.Load(key); v != n || !ok || err != nil {
-			panic("load")
-		}
-	}))
 }
 
 func ExampleMap() {

@@ -45,6 +45,9 @@ func openForeign(media pmem.Media, path string, readOnly bool) (*table.Table, er
 }
 
 func TestReaderProcessBesideWriterProcess(t *testing.T) {
+	if words := childOf(foreignEnv, 3); words != nil {
+		foreignWriter(t, words)
+	}
 	for _, media := range []pmem.Media{pmem.Auto, pmem.Tmpfs, pmem.DAX} {
 		if media == pmem.DAX && !canFlush() {
 			continue
@@ -90,7 +93,7 @@ func (f *foreign) session(r *rand.Rand) {
 	acks, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer acks.Close()
-	cmd := testProgram("-test.run=^TestForeignWriter$")
+	cmd := testProgram("-test.run=^TestReaderProcessBesideWriterProcess$")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %s", foreignEnv, f.media, f.acked.Load(), f.path))
 	cmd.ExtraFiles = []*os.File{w}
 	var output strings.Builder
@@ -237,13 +240,9 @@ func (f *foreign) still() {
 	kill(writer) // the next session begins with an unclean open
 }
 
-// TestForeignWriter is the child's side. It overwrites the stable keys, one version
+// foreignWriter is the child's side. It overwrites the stable keys, one version
 // after the other, while churn splits, grows and merges around them.
-func TestForeignWriter(t *testing.T) {
-	words := strings.SplitN(os.Getenv(foreignEnv), " ", 3)
-	if len(words) != 3 {
-		t.Skip("runs as a child of TestReaderProcessBesideWriterProcess")
-	}
+func foreignWriter(t *testing.T, words []string) {
 	media, err := strconv.Atoi(words[0])
 	require.NoError(t, err)
 	version, err := strconv.ParseUint(words[1], 10, 32)

@@ -5,14 +5,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -132,43 +129,4 @@ func TestProcessWhoseReaderGoesAway(t *testing.T) {
 		assert.NoError(t, cmd.Wait(), "a reader that has enough is no error")
 		assert.Empty(t, stderr.String())
 	}
-}
-
-// Ctrl-C in the middle of an import keeps what was read; in the middle of a
-// put that waits for its value it changes nothing.
-func TestProcessInterrupted(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no SIGINT to send")
-	}
-	file := packagesTable(t)
-	for verb, args := range map[string][]string{"import": {"import", file, "-"}, "put": {"put", file, "k", "-"}} {
-		cmd := pmemctl(t, args...)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		feed, err := cmd.StdinPipe()
-		require.NoError(t, err)
-		require.NoError(t, cmd.Start())
-		_, err = io.WriteString(feed, "{\"key\":\"by "+verb+"\",\"value\":\"v\"}\n")
-		require.NoError(t, err)
-		if verb == "import" {
-			require.Eventually(t, func() bool {
-				code, _, _ := pipe(t, "", "get", file, "by import")
-				return code == 0
-			}, time.Minute, time.Millisecond)
-		} else { // more than a pipe holds: it is being read, so signals are caught
-			_, err = feed.Write(make([]byte, 1<<20))
-			require.NoError(t, err)
-		}
-		require.NoError(t, cmd.Process.Signal(os.Interrupt))
-		_ = cmd.Wait()
-		_ = feed.Close()
-		assert.Equal(t, 130, cmd.ProcessState.ExitCode(), stderr.String())
-		assert.Contains(t, stderr.String(), "pmemctl: "+verb+" "+file+": interrupted")
-	}
-	code, _, _ := pipe(t, "", "get", file, "by import")
-	assert.Equal(t, 0, code)
-	code, _, _ = pipe(t, "", "get", file, "k")
-	assert.Equal(t, 1, code)
-	code, _, stderr := pipe(t, "", "check", file)
-	assert.Equal(t, 0, code, stderr)
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -7,9 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,9 +24,6 @@ import (
 // one leave it whole. A command may be done before the signal comes; then it gets more
 // to do.
 func TestProcessInterruptedLeavesNoHalfState(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no SIGINT to send")
-	}
 	for _, c := range []struct {
 		verb string
 		args []string // the table is src
@@ -133,4 +132,40 @@ func names(t *testing.T, dir string) (out []string) {
 		out = append(out, e.Name())
 	}
 	return out
+}
+
+// Ctrl-C in the middle of an import keeps what was read; in the middle of a
+// put that waits for its value it changes nothing.
+func TestProcessInterrupted(t *testing.T) {
+	file := packagesTable(t)
+	for verb, args := range map[string][]string{"import": {"import", file, "-"}, "put": {"put", file, "k", "-"}} {
+		cmd := pmemctl(t, args...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		feed, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		_, err = io.WriteString(feed, "{\"key\":\"by "+verb+"\",\"value\":\"v\"}\n")
+		require.NoError(t, err)
+		if verb == "import" {
+			require.Eventually(t, func() bool {
+				code, _, _ := pipe(t, "", "get", file, "by import")
+				return code == 0
+			}, time.Minute, time.Millisecond)
+		} else { // more than a pipe holds: it is being read, so signals are caught
+			_, err = feed.Write(make([]byte, 1<<20))
+			require.NoError(t, err)
+		}
+		require.NoError(t, cmd.Process.Signal(os.Interrupt))
+		_ = cmd.Wait()
+		_ = feed.Close()
+		assert.Equal(t, 130, cmd.ProcessState.ExitCode(), stderr.String())
+		assert.Contains(t, stderr.String(), "pmemctl: "+verb+" "+file+": interrupted")
+	}
+	code, _, _ := pipe(t, "", "get", file, "by import")
+	assert.Equal(t, 0, code)
+	code, _, _ = pipe(t, "", "get", file, "k")
+	assert.Equal(t, 1, code)
+	code, _, stderr := pipe(t, "", "check", file)
+	assert.Equal(t, 0, code, stderr)
 }
