@@ -189,6 +189,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	tab := onHeap(t, pmem.Tmpfs, 1, 1<<20)
 	longKey := make([]byte, 65_536)
 	long := make([]byte, 1<<30+1) // only its length is looked at

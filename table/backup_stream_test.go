@@ -47,7 +47,8 @@ func backup(t *testing.T, of interface{ Backup(io.Writer) error }) []byte {
 }
 
 func TestBackupUnderLoad(t *testing.T) {
-	for _, media := range mediaHere() {
+	t.Parallel()
+	for _, media := range mediaFor(t) {
 		t.Run(media.String(), func(t *testing.T) {
 			r := seeded(t)
 			tab := onHeap(t, media, 4, 24<<20)
@@ -98,7 +99,7 @@ func TestBackupOfWhatThereIs(t *testing.T) {
 		"an empty entry":     {"": ""},
 		"the longest key":    {string(value(1, layout.MaxKeyBytes)): "v", "": "v"},
 		"a value of a frame": {"a": string(value(1, frame)), "b": string(value(2, frame-1)), "c": string(value(3, frame+1))},
-		"large values":       {"a": string(value(1, 5<<20)), "b": string(value(2, 300_000)), "c": "", "d": string(value(3, 1<<20))},
+		"large values":       {"a": string(value(1, alone(5<<20, 5<<20, 1<<20))), "b": string(value(2, 300_000)), "c": "", "d": string(value(3, 1<<20))},
 		"small ones":         {"a": "1", "b": "2", "c": ""},
 	} {
 		for _, meta := range []string{"", "metadata", string(value(7, 400_000))} {
@@ -302,6 +303,7 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // TestBackupToWriterThatFails: the writer's error comes back, and the snapshot of
 // the backup is closed.
 func TestBackupToWriterThatFails(t *testing.T) {
+	t.Parallel()
 	r := seeded(t)
 	tab := onHeap(t, pmem.Tmpfs, 2, 8<<20)
 	for i := range 1500 {

@@ -19,7 +19,8 @@ import (
 // TestBackupsOfEqualContentsAreEqual: what a table went through does not show in
 // its backup: only the contents do.
 func TestBackupsOfEqualContentsAreEqual(t *testing.T) {
-	for _, media := range mediaHere() {
+	t.Parallel()
+	for _, media := range mediaFor(t) {
 		t.Run(media.String(), func(t *testing.T) {
 			r := seeded(t)
 			h := pmem.NewHeap(nil, 16<<20)
@@ -124,6 +125,7 @@ func frames(t *testing.T, stream []byte) (out [][]byte) {
 // TestWholeFramesOfABackupCount: each frame has a checksum of its own, so what is
 // wrong with their order or number must be found by what binds them together.
 func TestWholeFramesOfABackupCount(t *testing.T) {
+	t.Parallel()
 	tab := onHeap(t, pmem.Tmpfs, 2, 8<<20)
 	entries := rounds(4, 2) // each fills a frame
 	for i := range entries {

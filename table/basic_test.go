@@ -28,7 +28,7 @@ func value(i, n int) []byte {
 
 func TestManyKeysGoInAndComeBack(t *testing.T) {
 	t.Parallel()
-	for _, media := range mediaHere() {
+	for _, media := range mediaFor(t) {
 		t.Run(media.String(), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "t.pmt")
 			opts := &table.Options{Durability: table.OnSync, Media: media, Stripes: 8}

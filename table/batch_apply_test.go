@@ -156,7 +156,8 @@ func TestBatchOfFullSize(t *testing.T) {
 // TestBatchThatCannotBe: one that is too large, or finds no room, changes nothing,
 // and keeps no space.
 func TestBatchThatCannotBe(t *testing.T) {
-	for _, media := range mediaHere() {
+	t.Parallel()
+	for _, media := range mediaFor(t) {
 		t.Run(media.String(), func(t *testing.T) {
 			tab := onHeap(t, media, 1, 512<<10)
 			first := table.NewBatch()
@@ -217,7 +218,8 @@ func TestBatchThatCannotBe(t *testing.T) {
 // TestBatchOfEqualHashes: every key of it goes to one line, so that it splits,
 // and then chains, in the middle of its plan.
 func TestBatchOfEqualHashes(t *testing.T) {
-	for _, media := range mediaHere() {
+	t.Parallel()
+	for _, media := range mediaFor(t) {
 		for name, hash := range map[string]func(key []byte) uint64{
 			"all equal": func([]byte) uint64 { return 0x123456789abcdef0 },
 			"two lines": func(key []byte) uint64 { return uint64(key[0]&1) << 31 },

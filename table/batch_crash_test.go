@@ -218,6 +218,7 @@ func isOneOf(tab *table.Table, a, b diskState) error {
 // file that a read-only table shows as if the rest had been done: for a batch, and
 // for a Clear.
 func TestReadOnlySeesPendingIntent(t *testing.T) {
+	t.Parallel()
 	for _, w := range batchWorlds {
 		if w.model != crashtest.Kill {
 			continue

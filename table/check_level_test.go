@@ -53,8 +53,9 @@ func stripePlaces(t *testing.T, b []byte, stripe int) (directory, segment uint64
 // TestCheckLevels damages one place of each kind: the level that looks there finds
 // it, and so do those above; those below do not.
 func TestCheckLevels(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "t")
-	tab, err := table.Open(path, &table.Options{Stripes: 2, Durability: table.OnSync})
+	tab, err := table.Open(path, &table.Options{Stripes: 2, LogSize: 64 << 10, Durability: table.OnSync})
 	require.NoError(t, err)
 	for i := range 500 {
 		require.NoError(t, tab.Put(fmt.Append(nil, "key ", i), fmt.Append(nil, "value ", i)))
@@ -104,9 +105,10 @@ func TestCheckLevels(t *testing.T) {
 // order of the stripes could show: several of them refer to one block, or there are
 // more problems than a report lists.
 func TestCheckReportsTheSameByAnyNumberOfWorkers(t *testing.T) {
+	t.Parallel()
 	const stripes = 16
 	path := filepath.Join(t.TempDir(), "t")
-	tab, err := table.Open(path, &table.Options{Stripes: stripes, Durability: table.OnSync})
+	tab, err := table.Open(path, &table.Options{Stripes: stripes, LogSize: 64 << 10, Durability: table.OnSync})
 	require.NoError(t, err)
 	for i := range 3000 {
 		require.NoError(t, tab.Put(fmt.Append(nil, "key ", i), fmt.Append(nil, "value ", i)))

@@ -55,7 +55,7 @@ func eitherOr(h, a, b uint64) uint64 {
 
 func TestCollisions(t *testing.T) {
 	t.Parallel()
-	n, many := alone(700, 200, 100), alone(3000, 200, 100) // the time grows with their square
+	n, many := alone(700, 200, 70), alone(3000, 200, 70) // the time grows with their square
 	media := mediaHere()
 	for name, place := range collisions {
 		hash := func(key []byte) uint64 { return place(xxh3.Hash(key)) }

@@ -14,7 +14,8 @@ import (
 // Looks for: entries lost or doubled by a merge or a move, a file that keeps its
 // size after a mass delete, and a table that cannot grow again after it shrank.
 func TestCompactGivesSpaceBack(t *testing.T) {
-	for _, media := range mediaHere() {
+	t.Parallel()
+	for _, media := range mediaFor(t) {
 		t.Run(media.String(), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "c.pmt")
 			tab, err := table.Open(path, &table.Options{Media: media, Durability: table.OnSync, Stripes: 4, LogSize: -1})
@@ -70,7 +71,9 @@ func TestCompactGivesSpaceBack(t *testing.T) {
 
 // TestCompactEndsWithItsContext stops after every step there is: the table is whole.
 func TestCompactEndsWithItsContext(t *testing.T) {
-	const n, stripes = 4000, 4
+	t.Parallel()
+	const stripes = 4
+	n := alone(4000, 4000, 1500)
 	for stopAt := 0.0; stopAt < 1; stopAt += 1.0 / (2 * stripes) {
 		tab, err := table.Open(filepath.Join(t.TempDir(), "c.pmt"), &table.Options{Durability: table.OnSync, Stripes: stripes})
 		require.NoError(t, err)

@@ -284,6 +284,7 @@ func (l *life) cut() {
 }
 
 func TestPowerCutsLeaveAPrefix(t *testing.T) {
+	t.Parallel()
 	for _, d := range []table.Durability{table.Always, table.OnSync, table.Interval(3 * time.Millisecond), table.Interval(time.Hour)} {
 		t.Run(d.String(), func(t *testing.T) {
 			t.Parallel()

@@ -197,7 +197,7 @@ func TestFull(t *testing.T) {
 // stored between them, however often the table is full, committed and made room in.
 func TestReserveLasts(t *testing.T) {
 	t.Parallel()
-	for _, media := range mediaHere() {
+	for _, media := range mediaFor(t) {
 		for _, stripes := range []int{1, 4} {
 			t.Run(fmt.Sprint(media, ", stripes ", stripes), func(t *testing.T) {
 				tab := onHeap(t, media, stripes, 256<<10)

@@ -354,6 +354,7 @@ func writesSpreadNothing(t *testing.T, image []byte, want map[string]string) {
 // record, each of which begins a record to the file's end, would take a check a
 // checksum over half of the file for each.
 func TestCheckEndsOnOverlappingRecords(t *testing.T) {
+	t.Parallel()
 	h := pmem.NewHeap(nil, 40<<20)
 	tab := openOn(t, h, pmem.Options{Media: pmem.Tmpfs, Geometry: tiny(2)}, &table.Options{Durability: table.OnSync})
 	for i := range 60 {

@@ -113,9 +113,10 @@ func oneOfMany(tab *table.Table, i, counter int) error {
 // TestSpaceOfUpdates: values of all sizes, overwritten again and again with commits in
 // between: the file does not grow any more once it has been through some of them.
 func TestSpaceOfUpdates(t *testing.T) {
+	t.Parallel()
 	rounds, each := 40, 10_000
 	if testing.Short() || race.Enabled {
-		rounds, each = 20, 5000
+		rounds, each = 20, alone(5000, 5000, 2500)
 	}
 	tab, err := table.Open(filepath.Join(t.TempDir(), "t.pmt"),
 		&table.Options{Stripes: 4, MaxSize: 1 << 30, Durability: table.OnSync})

@@ -435,6 +435,7 @@ func (h *lookOn) stop() {
 // TestLogOfAHostileFile: whatever a slot says of its log, an open ends with an answer
 // or an error.
 func TestLogOfAHostileFile(t *testing.T) {
+	t.Parallel()
 	g := newLogged(t, 4<<10)
 	for i := range 10 {
 		require.NoError(t, g.tab.Put(key(i), value(i, 20)))
@@ -484,6 +485,7 @@ func layoutBE(k string) (n uint64) {
 // TestForgedFrames: frames whose checksums are right, which a damaged file can hold by
 // a writer's malice only.
 func TestForgedFrames(t *testing.T) {
+	t.Parallel()
 	g := newLogged(t, 4<<10)
 	image := g.disk.cutNow(seeded(t))
 	header, err := layout.DecodeHeader(image)

@@ -141,6 +141,7 @@ func TestRepairTakesTheLogUp(t *testing.T) {
 // TestRepairKeepsTheLogWhateverElseIsDamaged flips bits outside of the log and of some
 // records: these records come back, and all that the log says last.
 func TestRepairKeepsTheLogWhateverElseIsDamaged(t *testing.T) {
+	t.Parallel()
 	images := loggedImages(t)
 	rapid.Check(t, func(t *rapid.T) {
 		l := images[rapid.IntRange(0, len(images)-1).Draw(t, "image")]
@@ -232,6 +233,7 @@ func TestRepairOfTheLogAlone(t *testing.T) {
 // it, an open says that it is damaged, and a repair passes it over. The last frame may
 // be torn.
 func TestDamagedLog(t *testing.T) {
+	t.Parallel()
 	l := loggedImages(t)[0]
 	header, err := layout.DecodeHeader(l.image)
 	require.NoError(t, err)
@@ -287,6 +289,7 @@ func TestDamagedLog(t *testing.T) {
 // TestDamagedCommitBeforeTheLog: what the newest commit stored is damaged, so it looks
 // like one that was cut off. The log that goes on from it proves that it was not.
 func TestDamagedCommitBeforeTheLog(t *testing.T) {
+	t.Parallel()
 	l := loggedImages(t)[0]
 	var slot *layout.Superblock
 	for _, at := range l.regions.Superblock {
@@ -340,7 +343,7 @@ func TestRepairWithTheSeedOfTheHeader(t *testing.T) {
 func TestRepairOfACopiedFile(t *testing.T) {
 	dir := t.TempDir()
 	src, dst := filepath.Join(dir, "copy"), filepath.Join(dir, "dst")
-	tab, err := table.Open(filepath.Join(dir, "src"), &table.Options{Media: pmem.PageCache, Stripes: 2})
+	tab, err := table.Open(filepath.Join(dir, "src"), &table.Options{Media: pmem.PageCache, Stripes: 2, LogSize: 1 << 20})
 	require.NoError(t, err)
 	defer tab.Close()
 	require.NoError(t, tab.Put(key(0), []byte("in the root")))

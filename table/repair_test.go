@@ -116,6 +116,7 @@ func TestRepairOfAnIntactTableBringsNothingBack(t *testing.T) {
 // TestRepairFindsAllOtherRecords flips bits anywhere outside some records: all
 // those come back, and with the value they had.
 func TestRepairFindsAllOtherRecords(t *testing.T) {
+	t.Parallel()
 	type source struct {
 		image  []byte
 		want   map[string]string
@@ -216,6 +217,7 @@ func TestRepairWithoutRoots(t *testing.T) {
 
 // TestRepairOfACutFile keeps what lies before the cut.
 func TestRepairOfACutFile(t *testing.T) {
+	t.Parallel()
 	image, want := churned(t, pmem.PageCache, true)
 	at := places(t, image, want)
 	step := 777
@@ -237,7 +239,7 @@ func TestRepairOfACutFile(t *testing.T) {
 func TestRepairMakesAFile(t *testing.T) {
 	dir := t.TempDir()
 	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
-	tab, err := table.Open(src, &table.Options{Stripes: 2, Durability: table.OnSync})
+	tab, err := table.Open(src, &table.Options{Stripes: 2, LogSize: 64 << 10, Durability: table.OnSync})
 	require.NoError(t, err)
 	for i := range 50 {
 		require.NoError(t, tab.Put(key(i), value(i, i)))
@@ -252,7 +254,7 @@ func TestRepairMakesAFile(t *testing.T) {
 	image, err := os.ReadFile(src)
 	require.NoError(t, err)
 	g := pmem.DefaultGeometry()
-	g.Stripes = 2
+	g.Stripes, g.LogBytes = 2, 64<<10
 	for _, at := range g.Regions().Superblock {
 		image[at+8]++
 	}
@@ -304,6 +306,7 @@ func TestRepairThatFailsLeavesNothing(t *testing.T) {
 
 // TestRepairEndsWithItsContext stops at any record, in either pass.
 func TestRepairEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
 	tab, err := table.Open(src, &table.Options{Stripes: 2, Durability: table.OnSync})
@@ -348,6 +351,7 @@ func names(t testing.TB, dir string) (out []string) {
 // intact record to the end of its chunk would take a checksum over half of the
 // chunk for each.
 func TestRepairEndsOnOverlappingRecords(t *testing.T) {
+	t.Parallel()
 	image, _ := churned(t, pmem.PageCache, true)
 	arena := int(tiny(2).Regions().Arena)
 	clear(image[layout.PageBytes : arena+4096]) // roots and descriptors

@@ -47,6 +47,7 @@ func requireState(t *testing.T, tab *table.Table, want diskState) {
 }
 
 func TestRestoreReplacesEverything(t *testing.T) {
+	t.Parallel()
 	eachTable(t, func(t *testing.T, tab *table.Table) {
 		empty, nothing := otherBackup(t, 0, "")
 		stream, full := otherBackup(t, 500, "meta")
@@ -130,9 +131,10 @@ func TestRestoreThatFails(t *testing.T) {
 // TestRestoreGivesBack: space for two contents is enough for any number of times,
 // whether they succeed or not; where there is not so much, the error is ErrFull.
 func TestRestoreGivesBack(t *testing.T) {
+	t.Parallel()
 	stream, want := otherBackup(t, 1000, "meta")
 	tab := onHeap(t, pmem.Auto, 1, 1<<20)
-	for range 50 {
+	for range alone(50, 50, 10) {
 		require.ErrorIs(t, tab.Restore(bytes.NewReader(stream[:len(stream)-1])), table.ErrBadBackup)
 		require.NoError(t, tab.Restore(bytes.NewReader(stream)))
 	}

@@ -4,7 +4,10 @@ import (
 	"os"
 	"testing"
 
+	"github.com/zeebo/xxh3"
+
 	"pmemtable/internal/race"
+	"pmemtable/pmem"
 )
 
 // The sizes of tests.
@@ -15,6 +18,17 @@ func slow() bool { return race.Enabled || emulated() }
 
 // emulated tells that programs run by an emulator, which testProgram starts them with.
 func emulated() bool { return os.Getenv("PMEMTABLE_TEST_EXEC") != "" }
+
+// mediaFor are the media of a test that one goroutine does on each of them. In slow
+// places it is one, by the test's name: all are gone through elsewhere.
+func mediaFor(t *testing.T) []pmem.Media {
+	all := mediaHere()
+	if !slow() || !testing.Short() {
+		return all
+	}
+	i := int(xxh3.HashString(t.Name()) % uint64(len(all)))
+	return all[i : i+1]
+}
 
 // rounds is how often a test repeats what several goroutines or processes do: long,
 // or short with -short. The race detector finds more in many rounds, but few are slow

@@ -304,7 +304,8 @@ func TestSnapshotsUnderLoad(t *testing.T) {
 // TestSnapshotSpaceComesBack: what only a snapshot holds is free when it is closed,
 // so rounds of snapshots and rewrites do not let the file grow.
 func TestSnapshotSpaceComesBack(t *testing.T) {
-	for _, media := range mediaHere() {
+	t.Parallel()
+	for _, media := range mediaFor(t) {
 		t.Run(media.String(), func(t *testing.T) {
 			tab := onHeap(t, media, 2, 8<<20)
 			const n = 400

@@ -75,7 +75,7 @@ func fails(t *testing.T, code int, reason string, args ...string) {
 func newTable(t *testing.T, entries ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "t.pmt")
-	tab, err := table.Open(path, &table.Options{Stripes: 2, Durability: table.OnSync})
+	tab, err := table.Open(path, &table.Options{Stripes: 2, LogSize: 64 << 10, Durability: table.OnSync})
 	require.NoError(t, err)
 	for i := 0; i < len(entries); i += 2 {
 		require.NoError(t, tab.Put([]byte(entries[i]), []byte(entries[i+1])))

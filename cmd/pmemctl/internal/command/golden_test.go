@@ -100,7 +100,7 @@ func TestGoldenFixture(t *testing.T) {
 func makeFixture(t *testing.T) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "t.pmt")
-	tab, err := table.Open(path, &table.Options{Stripes: 2, Durability: table.OnSync})
+	tab, err := table.Open(path, &table.Options{Stripes: 2, LogSize: 64 << 10, Durability: table.OnSync})
 	require.NoError(t, err)
 	for _, e := range goldenEntries {
 		require.NoError(t, tab.Put([]byte(e[0]), []byte(e[1])))

@@ -22,7 +22,7 @@ const entries = 3000
 func made(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "t")
-	tab, err := table.Open(path, &table.Options{Stripes: 2, Durability: table.OnSync})
+	tab, err := table.Open(path, &table.Options{Stripes: 2, LogSize: 64 << 10, Durability: table.OnSync})
 	require.NoError(t, err)
 	for i := range entries {
 		require.NoError(t, tab.Put(fmt.Append(nil, "key ", i), fmt.Append(nil, "value ", i)))
@@ -122,8 +122,11 @@ func TestDamagedFiles(t *testing.T) {
 	path := made(t)
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
-	r := rand.New(rand.NewPCG(1, 2))
-	for range 30 {
+	r, images := rand.New(rand.NewPCG(1, 2)), 30
+	if testing.Short() {
+		images = 6
+	}
+	for range images {
 		image := append([]byte(nil), whole...)
 		for range 1 + r.IntN(40) {
 			at := r.IntN(len(image))
