@@ -80,7 +80,7 @@ func always(o options, out io.Writer) (goals []report.Goal, err error) {
 	}
 	fmt.Fprintf(out, "## Durable when the call returns: puts a second\n\n")
 	printRates(out, all, columns)
-	fmt.Fprintf(out, "\"raw page\" is no store: one page of a mapped file is changed and the file synced, one writer at a time. Its ratio to bbolt is the most that a store can reach which changes one page for a put.\n\n")
+	fmt.Fprintf(out, "\"raw page\" is no store: one page of a file is written and synced by one call (pwritev2 with RWF_DSYNC), one writer at a time. Its ratio to bbolt is the most that a store can reach which writes one page for a put.\n\n")
 	fmt.Fprintf(out, "## Bytes written for each byte put (keys and values), durable when the call returns\n\n")
 	printAmplification(out, all, columns)
 	self := find(all, "pmemtable Always")

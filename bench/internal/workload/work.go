@@ -187,7 +187,8 @@ func runAll(workers []*worker, w Work) error {
 }
 
 // run goes through the picks, once, or again and again until the deadline when
-// operations are slow enough that looking at the clock does not matter.
+// operations are slow enough that looking at the clock does not matter; at least the
+// first, however late it comes.
 func (k *worker) run(deadline time.Time) error {
 	if k.work.Group > 0 {
 		return k.runGroups(deadline)
@@ -201,7 +202,7 @@ func (k *worker) run(deadline time.Time) error {
 		seldom = 0
 	}
 	for i, p := range k.picks {
-		if i&seldom == seldom && !deadline.IsZero() && time.Now().After(deadline) {
+		if i > 0 && i&seldom == seldom && !deadline.IsZero() && time.Now().After(deadline) {
 			break
 		}
 		if k.record != nil {
