@@ -49,6 +49,17 @@ func (p *Pool) Torn() *Slot {
 	return nil
 }
 
+// DamagedSlot tells which slot holds something that is no slot: one whose commit was
+// cut off in the middle of it, or that was damaged since.
+func (p *Pool) DamagedSlot() (index int, damaged bool) {
+	for i, at := range p.regions.Superblock {
+		if _, ok := p.readSlot(i); !ok && p.Load(at) != 0 {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
 // VoidTorn zeroes, durably, a slot whose commit was cut off, if there is one: a slot that
 // is not whole, or that of a commit by one sync of which not all is there. Otherwise the
 // stores of a later session could complete it, since what it lacks may be words that the

@@ -43,6 +43,9 @@ func Choose(p *pmem.Pool) (Decision, error) {
 		return d, p.Corrupt("superblock", p.Regions().Superblock[slot.Index],
 			"what commit %d stored is damaged: it would count as cut off, but the log goes on from it", slot.Sequence)
 	}
+	if i, lost := lostSlot(p, d.Slot); lost && !d.Poisoned {
+		return d, p.Corrupt("superblock", p.Regions().Superblock[i], "the slot of a commit is damaged from which the log goes on")
+	}
 	if d.Slot.Log.Generation == 0 {
 		return d, nil
 	}

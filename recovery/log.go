@@ -149,6 +149,24 @@ func damagedSlot(p *pmem.Pool, chosen *pmem.Slot) *pmem.Slot {
 	return torn
 }
 
+// lostSlot tells which superblock slot was that of a commit of the last session, and is
+// damaged: only behind one does a session write frames, and the chosen one is of another
+// session. Its time grows with the log's region, but only where a slot is no slot.
+func lostSlot(p *pmem.Pool, chosen *pmem.Slot) (index int, lost bool) {
+	prev := p.Previous()
+	index, damaged := p.DamagedSlot()
+	if !damaged || prev.Medium != uint8(layout.MediumPageCache) || prev.Replaying != 0 || chosen.Log.Generation == prev.Generation {
+		return index, false
+	}
+	for size := uint64(layout.MinLogBytes); size <= uint64(p.Geometry().LogBytes) && !lost; size *= 2 {
+		layout.FindFrames(p.LogRing(size), p.Header().HashSeed, prev.Generation, 0, func(layout.Frame) bool {
+			lost = true
+			return false
+		})
+	}
+	return index, lost
+}
+
 // LogChanges are the changes that a frame's payload consists of; false for one that no
 // table writes.
 func LogChanges(payload []byte) (changes []LogChange, ok bool) {

@@ -292,20 +292,25 @@ func TestDamagedCommitBeforeTheLog(t *testing.T) {
 	t.Parallel()
 	l := loggedImages(t)[0]
 	var slot *layout.Superblock
+	var slotAt uint64
 	for _, at := range l.regions.Superblock {
 		if s, ok := layout.DecodeSuperblock(withLog(2, 512<<10), l.image[at:]); ok && s.Log.Generation != 0 {
-			slot = s
+			slot, slotAt = s, at
 		}
 	}
 	require.NotEmpty(t, slot.Extents, "it is a commit of one sync")
+	places := map[uint64]string{slotAt + layout.SuperRoots: "the slot of a commit is damaged"}
 	for _, e := range slot.Extents {
+		places[e.Offset+uint64(e.Bytes)/2] = fmt.Sprintf("what commit %d stored is damaged", slot.Sequence)
+	}
+	for at, says := range places {
 		image := bytes.Clone(l.image)
-		image[e.Offset+uint64(e.Bytes)/2] ^= 1
+		image[at] ^= 1
 		p, err := pmem.OpenHeap(l.heap(image), pmem.Options{})
 		require.NoError(t, err)
 		_, err = table.OpenPool(p, nil)
 		require.ErrorIs(t, err, table.ErrCorrupt)
-		require.ErrorContains(t, err, fmt.Sprintf("what commit %d stored is damaged", slot.Sequence))
+		require.ErrorContains(t, err, says)
 		have, r, err := repairedOf(t, l.heap(image), recovery.DamagedRanges)
 		require.NoError(t, err)
 		require.False(t, r.Complete)
