@@ -255,15 +255,17 @@ func (e *enumerator) point(n int) {
 	e.event = n
 	e.choices()
 	e.figures.Points++
-	total := 1
+	read := e.emit(false)
+	total := 1 // images that the cells make of which it depends
 	for _, c := range e.cells {
-		if total *= len(c.states); total > e.bound.Images {
+		if reads(read, c.at) {
+			total *= len(c.states)
+		}
+		if total > e.bound.Images {
 			break
 		}
 	}
-	read := e.emit(false)
-	e.left = e.bound.Images - 1
-	if read == nil && total > e.bound.Images {
+	if e.left = e.bound.Images - 1; total > e.bound.Images {
 		e.left = -1
 	} else {
 		e.explore(read)
@@ -338,7 +340,7 @@ func (e *enumerator) explore(read func(line uint64) bool) {
 	for i, c := range e.cells {
 		switch {
 		case e.fixed[i]:
-		case read == nil || read(c.at&^(lineBytes-1)):
+		case reads(read, c.at):
 			branch = append(branch, i)
 		default:
 			rest = append(rest, i)
@@ -360,6 +362,11 @@ func (e *enumerator) explore(read func(line uint64) bool) {
 	for _, i := range branch {
 		e.fixed[i] = false
 	}
+}
+
+// reads tells whether a judgement that says what it read may depend on a cell.
+func reads(read func(line uint64) bool, cell uint64) bool {
+	return read == nil || read(cell&^(lineBytes-1))
 }
 
 // unread has the image in hand judged with the newest states of cells that its judgement
