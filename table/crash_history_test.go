@@ -143,6 +143,11 @@ func (h *crashHistory) Judge(crash *crashtest.Crash, bench *crashBench) error {
 		return err
 	}
 	defer c.tab.Die()
+	reads := bench.slotReads(c.tab, crash.Image)
+	if _, err := c.tab.Reached(func(off uint64) error { reads.addBlock(c.tab.Pool(), off); return nil }); err != nil {
+		return err
+	}
+	crash.Read = bench.read(reads)
 	var history []porcupine.Operation
 	for _, op := range slices.Concat(crash.Acked, crash.Pending) {
 		if h.setup.model == crashtest.PageCache && h.calls[op].kind == "Get" {

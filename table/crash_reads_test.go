@@ -26,6 +26,12 @@ func (r *crashReads) add(p *pmem.Pool, off uint64, sizeBytes int) {
 	}
 }
 
+// addBlock adds the block at off.
+func (r *crashReads) addBlock(p *pmem.Pool, off uint64) {
+	size, _ := crashBlocksOf(p, int((off-p.Regions().Arena)/uint64(p.Geometry().ChunkBytes)))
+	r.add(p, off, size)
+}
+
 // slotReads is what an open reads beside the tree of the working root: what the
 // superblock slots of an image list for a commit by one sync, to find out whether the
 // commit was complete; and behind a log, which changes that tree, what the slot reaches.
@@ -52,11 +58,7 @@ func (b *crashBench) slotReads(tab *table.Table, image []byte) (reads crashReads
 		}
 	}
 	if s := tab.LoggedSlot(); s != nil {
-		block := func(off uint64) error {
-			size, _ := crashBlocksOf(p, int((off-arena)/uint64(g.ChunkBytes)))
-			reads.add(p, off, size)
-			return nil
-		}
+		block := func(off uint64) error { reads.addBlock(p, off); return nil }
 		if err := recovery.Blocks(p, recovery.Roots{Stripes: s.Roots}, block); err != nil {
 			panic(err) // the open marked it
 		}

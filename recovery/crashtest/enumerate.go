@@ -387,14 +387,18 @@ func (e *enumerator) unread(cells []int) {
 	}
 }
 
-// some makes the images next to the extremes, and samples.
+// some makes the images next to the extremes, in the cells that those depend on, and
+// samples.
 func (e *enumerator) some() {
 	oldest := func(int, choice) int { return 0 }
 	newest := func(_ int, c choice) int { return len(c.states) - 1 }
 	for _, base := range []func(int, choice) int{oldest, newest} {
 		e.setAll(base)
-		e.emit(false)
+		read := e.emit(false)
 		for i, c := range e.cells {
+			if !reads(read, c.at) {
+				continue
+			}
 			for s := range c.states {
 				e.set(i, s)
 				e.emit(false)
