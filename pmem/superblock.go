@@ -70,7 +70,8 @@ func (p *Pool) VoidTorn() error {
 		return nil
 	}
 	for i := range p.regions.Superblock {
-		if _, whole := p.readSlot(i); !whole && !p.blank(i) {
+		// Elsewhere than on a page cache the next open does not believe any slot.
+		if _, whole := p.readSlot(i); !whole && p.syncs && !p.blank(i) {
 			return p.voidBroken(i)
 		}
 	}
@@ -95,7 +96,6 @@ func (p *Pool) blank(i int) bool {
 func (p *Pool) voidBroken(i int) error {
 	at := p.regions.Superblock[i]
 	p.Store(at+layout.SuperSequence, 0)
-	p.PersistWord(at + layout.SuperSequence)
 	if err := p.syncRange(at, layout.PageBytes); err != nil {
 		return err
 	}

@@ -319,7 +319,7 @@ func allMutantTraces(t *testing.T) (traces []mutantTrace) {
 	for _, r := range crashReaders(theCrashWorld()) {
 		most = append(most, crashReaderTrace(t, crashX86, r, false), crashReaderTrace(t, crashX86, r, true))
 	}
-	most = append(most, crashWritersTrace(t, crashX86))
+	most = append(most, crashWritersTrace(t, crashX86), crashTornTrace(t, crashCache, layout.SuperMetadata))
 	// Last, and few: most mistakes are not the log's, and killed before.
 	logged := mutantTraces(t, crashLog, "empty", "dirty")
 	const seed = 1
@@ -375,6 +375,7 @@ var equivalentMutants = []equivalentMutant{
 	{"pmem.(*Pool).beginSession call 3" + hoisted, "that the log is being taken up is for readers of other processes; an open reads the session record"},
 	{"pmem.(*Pool).WriteIntent call 1" + hoisted, "the number alone decides nothing: the count word has a checksum over it"},
 	{"pmem.(*Pool).WriteIntent call 2: write-back of 80 bytes", "the intent of Clear is one word, which is atomic by itself, and readers begin at the new root after its drain"},
+	{"pmem.(*Pool).VoidSlot call 1: sync dropped", "the first commit after an unclean end syncs everything before it stores to that slot"},
 	{"recovery.redoIntent call 1: write-back of 80 bytes", "an intent of one word, which is atomic by itself"},
 	{"pmem.(*allocator).describe call 1" + hoisted, "a descriptor that is durable early describes a chunk that nothing refers to"},
 	{"recovery.(*Start).order call 1" + hoisted, "the idle root area is drained before the pointer to it is stored"},
