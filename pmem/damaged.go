@@ -141,6 +141,7 @@ func (p *Pool) loadDamaged(fileBytes int64) (*Damage, error) {
 		}
 	}
 	p.regions = p.geometry.Regions()
+	p.mapInline()
 	if p.size.Load() < p.regions.Arena {
 		d.SessionUnknown = true
 		d.note("the file ends at %d, within the fixed parts", fileBytes)

@@ -33,6 +33,7 @@ type Pool struct {
 	header   *layout.Header
 	geometry Geometry
 	regions  layout.Regions
+	inline   *layout.InlineMap // nil unless entries are inline
 	ident    identity
 
 	previous Session // as the open found it
@@ -92,6 +93,9 @@ func (p *Pool) format(g Geometry) error {
 		LogBytes:     uint32(g.LogBytes),
 		CreatedUnix:  time.Now().Unix(),
 	}
+	if g.Inline {
+		h.Features |= layout.FeatureInline
+	}
 	var seed [8]byte
 	_, _ = rand.Read(h.UUID[:]) // never fails since Go 1.24
 	_, _ = rand.Read(seed[:])
@@ -142,6 +146,7 @@ func (p *Pool) load() error {
 	}
 	p.header, p.geometry = h, h.Geometry()
 	p.regions = p.geometry.Regions()
+	p.mapInline()
 	if size < p.regions.Arena {
 		return p.Corrupt("file", size, "it ends within the fixed parts, which take %d bytes", p.regions.Arena)
 	}
@@ -157,6 +162,16 @@ func (p *Pool) load() error {
 	p.space = newAllocator(p, int(chunks))
 	return nil
 }
+
+// mapInline follows the geometry and the hash seed.
+func (p *Pool) mapInline() {
+	if p.geometry.Inline {
+		p.inline = layout.NewInlineMap(p.geometry, p.header.HashSeed)
+	}
+}
+
+// InlineMap says where the keys of inline entries belong; nil for a pool with records.
+func (p *Pool) InlineMap() *layout.InlineMap { return p.inline }
 
 // Path is the file's name as it was given to Open.
 func (p *Pool) Path() string { return p.path }

@@ -33,13 +33,13 @@ type Start struct {
 //  1. choose; an unproven root is checked whole
 //  2. the working root: as it is, with a pending intent redone, or rebuilt in the
 //     idle root area from the chosen slot
-//  3. the epoch: one above every epoch in the file; it and the working root are made
-//     durable
+//  3. the epoch: one above every epoch in the file; it, the working root and what was
+//     in flight are made durable
 //  4. a slot whose commit was cut off is voided, and after a poisoned session those
 //     newer than the last good one; after one whose truth was the working root, on a medium whose truth is the
 //     committed one, the working root is committed
 //  5. the session record
-//  6. all stripe versions advance, before any reuse of a block
+//  6. all stripe versions advance, before any reuse of a block; no slot is in flight
 func Begin(p *pmem.Pool) (*Start, error) {
 	d, err := Choose(p)
 	if err != nil {
@@ -62,8 +62,9 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	s.Epoch = highest + 1
 	control := p.Regions().Control
 	p.Store(control+layout.ControlEpoch, s.Epoch)
-	// One drain for both is enough: until the session record is there, the next open
+	// One drain for all is enough: until the session record is there, the next open
 	// decides as this one did. The working root pointer lies before the epoch.
+	roots = append(roots, inFlight(p)...)
 	p.Persist(append(roots, pmem.Range{Offset: control, Bytes: layout.ControlEpoch + layout.WordBytes})...)
 	if err := s.commitFirst(p); err != nil {
 		return nil, err
@@ -74,9 +75,28 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	for i := range p.Geometry().Stripes {
 		at := p.Regions().Versions + uint64(i)*layout.LineBytes
 		p.Store(at, p.Load(at)+1)
+		if p.Load(at+layout.InlineInFlight) != 0 {
+			p.Store(at+layout.InlineInFlight, 0) // what it named is drained
+		}
 	}
 	pmem.Fence()
 	return s, nil
+}
+
+// inFlight returns the slots of inline entries that a kill may have left stored but not
+// drained: the session serves what they hold at once.
+func inFlight(p *pmem.Pool) (ranges []pmem.Range) {
+	if !p.Geometry().Inline || !p.Flushes() {
+		return nil
+	}
+	for i := range p.Geometry().Stripes {
+		at := p.Load(p.Regions().Versions + uint64(i)*layout.LineBytes + layout.InlineInFlight)
+		// After a power loss the word may be anything.
+		if at >= p.Regions().Arena && at%layout.InlineSlotBytes == 0 && p.Bytes(at, layout.InlineSlotBytes) != nil {
+			ranges = append(ranges, pmem.Range{Offset: at, Bytes: layout.InlineSlotBytes})
+		}
+	}
+	return ranges
 }
 
 // beginSession is step 5. A log that is to be taken up keeps the committed root the

@@ -285,6 +285,18 @@ func (c *checker) stripe(stripe int, root uint64) {
 			entries = append(entries, e)
 			return nil
 		},
+		inline: func(seg *segmentView, line, slot int, word, _ uint64) error {
+			e, err := c.inlineSlot(seg, line, slot, word)
+			if err != nil {
+				c.addErr(err)
+				return nil
+			}
+			local.Entries++
+			local.KeyBytes += layout.InlineKeyBytes
+			local.ValueBytes += layout.InlineValueBytes
+			entries = append(entries, e)
+			return nil
+		},
 	}
 	err := w.stripeRoot(root)
 	c.duplicates(entries)

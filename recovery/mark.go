@@ -116,6 +116,7 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *St
 			count++
 			return once("record", layout.SlotRecord(word), 1)
 		},
+		inline: func(*segmentView, int, int, uint64, uint64) error { count++; return nil },
 	}
 	err := w.stripeRoot(s.Roots.Stripes[stripe])
 	late.persist()

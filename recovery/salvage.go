@@ -33,6 +33,10 @@ import (
 //
 // What the log holds behind the root goes over all of that (salvage_log.go).
 //
+// Inline entries have no records: what the root does not reach of them is lost, and of
+// the others only the keys are checked. Without the header, which has the seed of their
+// hash, none can be told.
+//
 // A record is intact if its CRC32C is right. All is read under a guard, so a page
 // that cannot be read is damage too. The work is bounded: checksums are computed
 // over at most 64 times as many bytes as the file has, which only a file made to
@@ -151,7 +155,7 @@ func Salvage(ctx context.Context, p *pmem.Pool, d *pmem.Damage, reach Reach, emi
 		s.loseAll()
 	}
 	s.over = &s.log
-	if reach != ReachableOnly && len(s.lost) > 0 {
+	if reach != ReachableOnly && len(s.lost) > 0 && !p.Geometry().Inline {
 		s.scan()
 	} else {
 		s.keepDeferred()

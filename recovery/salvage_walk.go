@@ -141,6 +141,10 @@ func (s *salvager) lenientSegment(at uint64, want layout.SegmentHeader) {
 // slots reads what the slots of a segment lead to.
 func (s *salvager) slots(at uint64, want layout.SegmentHeader, lenient bool) {
 	covers := hashRange{want.Stripe, want.Depth, want.Prefix}
+	if s.pool.Geometry().Inline {
+		s.inlineSlots(at, want, lenient)
+		return
+	}
 	for off := at + layout.LineBytes; off < at+uint64(s.pool.Geometry().SegmentBytes) && s.failed == nil; off += layout.WordBytes {
 		word := s.load(off)
 		reason := s.slot(word, off, want)
@@ -190,5 +194,8 @@ func (s *salvager) slot(word, at uint64, want layout.SegmentHeader) (reason stri
 // goesOn tells whether the last line of a segment says that some key lies further
 // on. (That other lines do says nothing: the windows of several homes overlap.)
 func (s *salvager) goesOn(at uint64) bool {
+	if s.pool.Geometry().Inline { // whose probes end in any line
+		return false
+	}
 	return s.load(at+layout.LineBytes*uint64(s.pool.Geometry().Lines()))&layout.SlotOverflow != 0
 }

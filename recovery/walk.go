@@ -24,6 +24,8 @@ type walk struct {
 	pending func(at uint64)
 	// slot gets every slot that holds a record, pending or not.
 	slot func(seg *segmentView, line, slot int, word uint64) error
+	// inline gets the entries of a pool of inline ones, of which slot gets none.
+	inline func(seg *segmentView, line, slot int, word, value uint64) error
 }
 
 // segmentView is a segment as its directory word and its header describe it.
@@ -145,6 +147,9 @@ func (w *walk) oneSegment(view *segmentView) error {
 			return err
 		}
 	}
+	if w.pool.Geometry().Inline {
+		return w.inlineSegment(view)
+	}
 	if w.slot == nil {
 		return nil
 	}
@@ -168,4 +173,30 @@ func (w *walk) oneSegment(view *segmentView) error {
 		}
 	}
 	return nil
+}
+
+// inlineSegment passes the entries on that lie in a segment itself.
+func (w *walk) inlineSegment(view *segmentView) error {
+	if w.inline == nil {
+		return nil
+	}
+	for l := range w.pool.Geometry().Lines() {
+		for s := range layout.InlineSlotsPerLine {
+			at := InlineSlot(view.at, l, s)
+			word := w.load(at)
+			value, holds := layout.InlineHolds(word, w.load(at+layout.WordBytes))
+			if !holds {
+				continue
+			}
+			if err := w.inline(view, l, s, word, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// InlineSlot is the offset of a slot of a segment of inline entries.
+func InlineSlot(segment uint64, line, slot int) uint64 {
+	return segment + layout.LineBytes*uint64(line+1) + layout.InlineSlotBytes*uint64(slot)
 }

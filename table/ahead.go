@@ -25,13 +25,16 @@ func (t *Table) lineAhead(hash uint64) hint {
 	dir, depth, _ := layout.DecodeStripeRoot(p.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits))))
 	word := p.Load(dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(hash, t.stripeBits, depth)*layout.WordBytes)
 	segment, _, shift, _ := layout.DecodeDirectoryWord(word)
-	line := segment + layout.LineBytes*uint64(layout.HomeLine(hash, t.lines)+1)
+	line := segment + layout.LineBytes*uint64(t.homeLine(hash)+1)
 	p.Prefetch(line)
 	return hint{line, layout.Tag(hash, t.stripeBits, shift)}
 }
 
 // recordAhead asks for the record that the home line has for the key.
 func (t *Table) recordAhead(h hint) {
+	if t.inline {
+		return
+	}
 	line := t.pool.Line(h.line)
 	for i := range layout.SlotsPerLine {
 		word := line.Load(i)

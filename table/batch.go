@@ -89,8 +89,8 @@ type batchRun struct {
 // they are durable as Options.Durability says. Other writers of the keys see all
 // or none; a reader without a lock may see some of the keys changed a moment
 // before the others. ErrTooLarge if the batch has more than MaxBatch keys (fewer in a
-// pool whose geometry has a smaller intent record), or for a key or value that is too
-// large; then, as after ErrFull, nothing was changed.
+// pool whose geometry has a smaller intent record, half as many of inline entries), or
+// for a key or value that is too large; then, as after ErrFull, nothing was changed.
 //
 //  1. the records are filled and made durable. Nothing reaches them.
 //  2. all stripes concerned are locked, in ascending order. Segments are copied and
@@ -108,8 +108,8 @@ func (t *Table) Apply(b *Batch) (err error) {
 		return err
 	}
 	defer s.leave()
-	if n := len(b.ops) + 1; n > t.geometry.MaxIntentStores() {
-		return fmt.Errorf("%w: a batch of %d changes, the limit is %d", ErrTooLarge, len(b.ops), t.geometry.MaxIntentStores()-1)
+	if limit := t.batchLimit(); len(b.ops) > limit {
+		return fmt.Errorf("%w: a batch of %d changes, the limit is %d", ErrTooLarge, len(b.ops), limit)
 	}
 	r := batchRun{table: t, kits: make(map[int]*kit), hasMeta: b.hasMeta, watch: t.slow.begin(filling)}
 	defer r.watched(&err)
@@ -127,6 +127,15 @@ func (t *Table) Apply(b *Batch) (err error) {
 	t.countBatch(changed)
 	r.watch.enters(committing)
 	return t.acknowledge(at, changed)
+}
+
+// batchLimit is how many changes the stores of which fit the intent record.
+func (t *Table) batchLimit() int {
+	limit := t.geometry.MaxIntentStores() - 1 // for the metadata word
+	if t.inline {
+		limit /= len(inlineChange{}.stores)
+	}
+	return limit
 }
 
 // storeMetadata replaces the metadata record; if onlyOver is not 0, only where it is
@@ -151,12 +160,11 @@ func (r *batchRun) fill(b *Batch) error {
 		if op.remove {
 			m.kind = remove
 		}
-		if err := checkSizes(&m); err != nil {
+		if err := t.aim(&m); err != nil {
 			return err
 		}
-		m.hash = t.hash(op.key)
 		stripe := layout.StripeOf(m.hash, t.stripeBits)
-		if m.kind.stores() {
+		if m.kind.stores() && !t.inline {
 			if err := t.fill(&t.stripes[stripe], &m); err != nil {
 				return err
 			}
@@ -212,10 +220,12 @@ func (r *batchRun) run() (at point, changed bool, err error) {
 	at = point{t.epoch.Load(), r.log()}
 	t.intents++
 	t.pool.WriteIntent(t.intents, r.stores)
-	ranges := make([]pmem.Range, len(r.stores))
+	ranges := make([]pmem.Range, 0, len(r.stores))
 	for i, s := range r.stores {
 		t.pool.Store(s.Offset, s.Word)
-		ranges[i] = pmem.Range{Offset: s.Offset, Bytes: layout.WordBytes}
+		if i == 0 || !t.inline || s.Offset^layout.WordBytes != r.stores[i-1].Offset { // else it is the same slot
+			ranges = append(ranges, pmem.Range{Offset: s.Offset, Bytes: layout.WordBytes})
+		}
 	}
 	t.pool.Persist(ranges...)
 	t.pool.ClearIntent()
@@ -362,7 +372,7 @@ func (r *batchRun) pass() (changed bool, missing map[int]need, err error) {
 func (r *batchRun) planOne(stripe, i int) (ready bool, missing need, err error) {
 	t, m, at := r.table, &r.ops[i], &r.places[i]
 	s := &t.stripes[stripe]
-	at.taken = r.taken
+	at.taken, at.want = r.taken, m.words.want
 	if err := t.locate(s, at, m.key, m.hash); err != nil {
 		return false, need{}, err
 	}
@@ -387,11 +397,21 @@ func (r *batchRun) list() error {
 	t := r.table
 	r.stores = r.stores[:0]
 	for i := range r.ops {
-		if r.act[i] && r.places[i].slot == 0 {
-			t.setOverflow(&r.places[i])
+		switch at := &r.places[i]; {
+		case !r.act[i] || at.slot != 0:
+		case t.inline:
+			t.setOverflowInline(at)
+		default:
+			t.setOverflow(at)
 		}
 	}
 	for i := range r.ops {
+		if r.act[i] && t.inline {
+			c := t.inlineChange(&r.ops[i], &r.places[i])
+			t.reuseSlot(&t.stripes[layout.StripeOf(r.ops[i].hash, t.stripeBits)], &c)
+			r.stores = append(r.stores, c.stores[:c.n]...)
+			continue
+		}
 		if r.act[i] {
 			word := r.places[i].slotWord(&r.ops[i])
 			word |= t.pool.Load(r.targets[i]) & layout.SlotOverflow

@@ -33,6 +33,15 @@ func (b *builder) setWord(off int, w uint64) { binary.LittleEndian.PutUint64(b.b
 // header writes the fixed words for a segment that will lie at offset at.
 func (b *builder) header(h layout.SegmentHeader, at uint64) { h.Encode(b.buf, at) }
 
+// tidy leaves out of a copied segment what says nothing about the copy.
+func (b *builder) tidy(inline bool) {
+	if inline {
+		b.tidyInline()
+	} else {
+		b.clearPending()
+	}
+}
+
 // clearPending clears every pending bit: it says nothing about a copy. A slot
 // that was being deleted becomes empty.
 func (b *builder) clearPending() {

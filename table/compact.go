@@ -223,6 +223,9 @@ func (c *compaction) moveStructure(s *stripe, at *place) (moved bool, missing ne
 // recordsToMove lists the records of a place that must move, with their keys.
 func (c *compaction) recordsToMove(at *place, keys [][]byte, blocks []uint64) ([][]byte, []uint64) {
 	t := c.table
+	if t.inline { // there are none
+		return keys, blocks
+	}
 	for i := range at.segments {
 		for l := range t.lines {
 			line := t.pool.Line(at.seg(i) + layout.LineBytes*uint64(l+1))

@@ -68,7 +68,7 @@ func (t *Table) Reached(fn func(block uint64) error) (newest uint64, err error) 
 				if err := see(segment, t.birthOf(segment)); err != nil {
 					return newest, err
 				}
-				for at := segment + layout.LineBytes; at < segment+uint64(t.geometry.SegmentBytes); at += layout.WordBytes {
+				for at := segment + layout.LineBytes; !t.inline && at < segment+uint64(t.geometry.SegmentBytes); at += layout.WordBytes {
 					slot := t.pool.Load(at)
 					if slot&layout.SlotLinkMask == 0 {
 						continue

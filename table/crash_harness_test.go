@@ -2,6 +2,7 @@ package table_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,18 +28,32 @@ type crashSetup struct {
 	reboots    bool // the crash takes the machine with it
 	durability table.Durability
 	logBytes   int // of the log, 0 for none
+	inline     bool
 }
 
 var (
-	crashX86         = crashSetup{"x86", crashtest.X86, pmem.DAX, false, table.Always, 0}
-	crashARM         = crashSetup{"arm", crashtest.ARM, pmem.DAX, false, table.Always, 0}
-	crashCache       = crashSetup{"cache", crashtest.PageCache, pmem.Auto, true, table.Always, 0}
-	crashLog         = crashSetup{"cache-log", crashtest.PageCache, pmem.Auto, true, table.Always, layout.MinLogBytes}
-	crashCacheOnSync = crashSetup{"cache-onsync", crashtest.PageCache, pmem.Auto, true, table.OnSync, 0}
-	crashKilled      = crashSetup{"cache-kill", crashtest.Kill, pmem.Auto, false, table.OnSync, 0}
-	crashTmpfs       = crashSetup{"tmpfs-kill", crashtest.Kill, pmem.Tmpfs, false, table.Always, 0}
+	crashX86         = crashSetup{"x86", crashtest.X86, pmem.DAX, false, table.Always, 0, false}
+	crashARM         = crashSetup{"arm", crashtest.ARM, pmem.DAX, false, table.Always, 0, false}
+	crashCache       = crashSetup{"cache", crashtest.PageCache, pmem.Auto, true, table.Always, 0, false}
+	crashLog         = crashSetup{"cache-log", crashtest.PageCache, pmem.Auto, true, table.Always, layout.MinLogBytes, false}
+	crashCacheOnSync = crashSetup{"cache-onsync", crashtest.PageCache, pmem.Auto, true, table.OnSync, 0, false}
+	crashKilled      = crashSetup{"cache-kill", crashtest.Kill, pmem.Auto, false, table.OnSync, 0, false}
+	crashTmpfs       = crashSetup{"tmpfs-kill", crashtest.Kill, pmem.Tmpfs, false, table.Always, 0, false}
 	crashSetups      = []crashSetup{crashX86, crashARM, crashCache, crashLog, crashCacheOnSync, crashKilled, crashTmpfs}
+
+	// The same of tables of inline entries.
+	crashInline       = crashX86.ofInline()
+	crashInlineARM    = crashARM.ofInline()
+	crashInlineCache  = crashCache.ofInline()
+	crashInlineLog    = crashLog.ofInline()
+	crashInlineSetups = []crashSetup{crashInline, crashInlineARM, crashInlineCache, crashInlineLog,
+		crashCacheOnSync.ofInline(), crashKilled.ofInline(), crashTmpfs.ofInline()}
 )
+
+func (s crashSetup) ofInline() crashSetup {
+	s.name, s.inline = "inline-"+s.name, true
+	return s
+}
 
 // crashPassHook performs stores and does nothing else: with a hook, a build without
 // flush instructions can pass for persistent memory.
@@ -57,6 +72,9 @@ func crashGeometry(stripes int) pmem.Geometry {
 func (s crashSetup) geometry(stripes int) pmem.Geometry {
 	g := crashGeometry(stripes)
 	g.LogBytes = s.logBytes
+	if s.inline {
+		g.Inline, g.Stripes = true, max(stripes, layout.MinInlineStripes)
+	}
 	return g
 }
 
@@ -90,7 +108,7 @@ func crashEmptyImage(s crashSetup, stripes int) []byte {
 // crashFillFreeSpace makes a new pool's free space anything but zero: nothing may
 // depend on it, chunk descriptors of free chunks included.
 func crashFillFreeSpace(s crashSetup, image []byte) []byte {
-	for i := int(layout.Geometry(s.geometry(1)).Regions().Arena); i < len(image); i++ {
+	for i := int(s.geometry(1).Regions().Arena); i < len(image); i++ {
 		image[i] = byte(0xa5 + i)
 	}
 	return image
@@ -110,6 +128,41 @@ func crashKeysAt(stripes, n, home int, prefix string) [][]byte {
 		if layout.StripeOf(hash, g.StripeBits()) == 0 && layout.HomeLine(hash, g.Lines()) == home && strings.HasPrefix(bits, prefix) {
 			keys = append(keys, key)
 		}
+	}
+	return keys
+}
+
+// keysAt is crashKeysAt for the setup's form of entries.
+func (s crashSetup) keysAt(stripes, n, home int, prefix string) [][]byte {
+	if s.inline {
+		return crashInlineKeys(0, n, home, prefix)
+	}
+	return crashKeysAt(stripes, n, home, prefix)
+}
+
+// crashInlineKeys are n inline keys of a stripe of 16 that share one probe, and whose
+// hashes, after the stripe's bits, begin with prefix.
+func crashInlineKeys(stripe, n, home int, prefix string) [][]byte {
+	g := crashInline.geometry(1)
+	return inlineKeys(layout.NewInlineMap(g, crashSeed), g, stripe, n, home, prefix)
+}
+
+// inlineKeys are n keys of a stripe that share one probe, which begins at a line, and
+// whose hashes, after the stripe's bits, begin with prefix.
+func inlineKeys(m *layout.InlineMap, g pmem.Geometry, stripe, n, home int, prefix string) (keys [][]byte) {
+	const bits = 48 // of what a slot keeps, below the stripe's bits of the hash
+	id := uint64(0)
+	for i, c := range prefix {
+		id |= uint64(c-'0') << (bits - 1 - i)
+	}
+	id |= uint64(3<<8|home+1) << g.StripeBits() // as ProbeInline has it
+	for i := range uint64(n) {
+		middle := (i + 1) * 0x9e3779b97f4a7c15 >> (64 - bits + len(prefix)) >> 28 << 28
+		key, ok := m.Key(stripe, (id|middle)<<layout.InlineFlagBits)
+		if !ok {
+			panic("no such key")
+		}
+		keys = append(keys, binary.LittleEndian.AppendUint64(nil, key))
 	}
 	return keys
 }
@@ -144,7 +197,7 @@ type crashOp struct {
 func (o crashOp) String() string {
 	name := [...]string{"put", "del", "cas", "miss", "clear", "sync", "reopen", "cut", "batch", "snap", "many", "compact"}[o.kind]
 	if o.key != nil {
-		name += "(" + strings.TrimLeft(string(o.key), "k0") + ")"
+		name += fmt.Sprintf("(%q)", strings.TrimLeft(string(o.key), "k0"))
 	}
 	return name
 }

@@ -73,10 +73,18 @@ var crashTwoStripes = sync.OnceValue(func() [][]byte {
 	return keys
 })
 
+// twoStripes is crashTwoStripes for the setup's form of entries.
+func (s crashSetup) twoStripes() [][]byte {
+	if s.inline {
+		return slices.Concat(crashInlineKeys(0, linearKeys-1, 0, "0"), crashInlineKeys(1, 1, 0, "0"))
+	}
+	return crashTwoStripes()
+}
+
 // crashRunHistory lets the clients call, each with a generator of its own.
 func crashRunHistory(s crashSetup, seed uint64, clients, callsEach int) (*crashHistory, error) {
 	h := &crashHistory{
-		setup: s, keys: crashTwoStripes(),
+		setup: s, keys: s.twoStripes(),
 		calls: make([]call, clients*callsEach), results: make([]result, clients*callsEach),
 	}
 	tracer := crashtest.NewTracer(crashEmptyImage(s, 2))
@@ -208,7 +216,7 @@ func crashBaseSeed(t *testing.T) uint64 {
 }
 
 func TestCrashedHistoriesHaveAnOrder(t *testing.T) {
-	for _, s := range []crashSetup{crashX86, crashARM, crashCache, crashLog} {
+	for _, s := range []crashSetup{crashX86, crashARM, crashCache, crashLog, crashInline, crashInlineARM, crashInlineLog} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			began, seed := time.Now(), crashBaseSeed(t)
@@ -235,7 +243,13 @@ func TestCrashedHistoriesHaveAnOrder(t *testing.T) {
 // TestCrashedHistoriesNeedDrains: the check finds histories without drains out.
 func TestCrashedHistoriesNeedDrains(t *testing.T) {
 	seed := crashBaseSeed(t)
-	h, err := crashRunHistory(crashX86, seed, 3, 6)
+	for _, s := range []crashSetup{crashX86, crashInline} {
+		crashWithoutDrains(t, s, seed)
+	}
+}
+
+func crashWithoutDrains(t *testing.T, s crashSetup, seed uint64) {
+	h, err := crashRunHistory(s, seed, 3, 6)
 	require.NoError(t, err)
 	without := *h.trace
 	without.Events = slices.Clone(h.trace.Events)
@@ -252,8 +266,6 @@ func TestCrashedHistoriesNeedDrains(t *testing.T) {
 // TestLongProgramsSurviveCrashes crashes random programs on a table of two stripes,
 // everywhere, and shrinks one that fails. rapid prints its seed.
 func TestLongProgramsSurviveCrashes(t *testing.T) {
-	keys := crashTwoStripes()
-	k := crashWorld{a: keys[0], b: keys[linearKeys-1]}
 	began, programs, failed := time.Now(), 0, false
 	most := 40
 	switch {
@@ -264,7 +276,9 @@ func TestLongProgramsSurviveCrashes(t *testing.T) {
 	}
 	var figures crashtest.Figures
 	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.SampledFrom(crashSetups).Draw(t, "medium")
+		s := rapid.SampledFrom(slices.Concat(crashSetups, crashInlineSetups)).Draw(t, "medium")
+		keys := s.twoStripes()
+		k := crashWorld{a: keys[0], b: keys[linearKeys-1], inline: s.inline}
 		n := rapid.IntRange(4, 16).Draw(t, "operations")
 		var ops []crashOp
 		for i := range n {
@@ -279,7 +293,7 @@ func TestLongProgramsSurviveCrashes(t *testing.T) {
 		}
 		p := crashProgram{setup: s, start: crashContent{}, ops: ops}
 		image := crashEmptyImage(s, 2)
-		oracle := newCrashOracle(p, crashKeys(2, 30, "1"), &crashBench{setup: s})
+		oracle := newCrashOracle(p, s.keysAt(2, 30, 0, "1"), &crashBench{setup: s})
 		oracle.useEvery = 8
 		suite := crashtest.Suite{
 			Image: image, Oracle: oracle, Workload: p, Model: s.model,

@@ -34,7 +34,7 @@ func mutantPrograms(k crashWorld) map[string][]crashOp {
 	back := []crashOp{put(k.other[0], 2), put(k.a, 3), {kind: crashCut}}
 	return map[string][]crashOp{
 		"empty": {put(k.a, 0), put(k.b, 1), put(k.a, 2), {kind: crashDelete, key: k.b},
-			{kind: crashMany, key: k.b, other: k.far, value: bytes.Repeat(v(3), 8)}},
+			{kind: crashMany, key: k.b, other: k.far, value: k.long(v(3))}},
 		"dirty": {
 			put(k.a, 0), {kind: crashCut}, put(k.b, 1), {kind: crashBatch, key: k.b, other: k.a, value: v(2)},
 			{kind: crashClear, waits: true}, put(k.a, 3), {kind: crashSync}, {kind: crashBatch, key: k.b, other: k.a, value: v(5)}, {kind: crashReopen}, put(k.b, 4),
@@ -49,6 +49,14 @@ func mutantPrograms(k crashWorld) map[string][]crashOp {
 			{kind: crashCut}, aside(put(k.a, 2))},
 		"chain": {put(k.a, 0), {kind: crashCut}, put(k.a, 1), put(k.b, 2)},
 	}
+}
+
+// long is a value of several lines, where the form of entries has such.
+func (k crashWorld) long(v []byte) []byte {
+	if k.inline {
+		return v
+	}
+	return bytes.Repeat(v, 8)
 }
 
 type mutantTrace struct {
@@ -78,12 +86,12 @@ func (w *mutantTrace) crash(m crashtest.Mutant) error {
 // mutantTraces records the workloads with the given starts, or all, and what a second
 // process does after the first was killed.
 func mutantTraces(t *testing.T, s crashSetup, only ...string) (out []mutantTrace) {
-	k := theCrashWorld()
+	k := s.world()
 	starts := slices.Concat(crashStarts, []crashStart{
-		{"chain", func(k crashWorld) []crashOp { return crashPuts(k.same[:32]...) }},
+		{"chain", func(k crashWorld) []crashOp { return crashPuts(k.same[:k.window]...) }},
 		{"deep", func(k crashWorld) []crashOp {
-			return slices.Concat(crashPuts(k.same[:20]...), crashPuts(k.extra[30:40]...), crashPuts(k.other[:2]...),
-				crashPuts(k.same[20:23]...), crashPuts(k.a), crashPuts(k.other[2:26]...))
+			return slices.Concat(crashPuts(k.same[:k.window-12]...), crashPuts(k.extra[30:40]...), crashPuts(k.other[:2]...),
+				crashPuts(k.same[k.window-12:][:k.more]...), crashPuts(k.a), crashPuts(k.other[2:k.window-6]...))
 		}},
 		{"aside", func(k crashWorld) []crashOp { return crashPuts(k.a) }},
 	})
@@ -110,7 +118,7 @@ func mutantTraces(t *testing.T, s crashSetup, only ...string) (out []mutantTrace
 			for _, blind := range []bool{false, true} {
 				life := &crashSecondLife{setup: s, blind: blind, keys: k.extra[:3]}
 				if blind {
-					life.keys = k.extra[:6]
+					life.keys = k.blindKeys(6)
 				}
 				next := trace.Resume(kill)
 				next.Sites = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,10 +53,10 @@ func (r crashRecoverTable) Run(t *crashtest.Tracer) ([]byte, error) {
 
 // TestCrashInsideRecovery crashes the recovery from crashes.
 func TestCrashInsideRecovery(t *testing.T) {
-	k := theCrashWorld()
-	for _, s := range crashSetups {
+	for _, s := range slices.Concat(crashSetups, crashInlineSetups) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
+			k := s.world()
 			began := time.Now()
 			var figures crashtest.Figures
 			for _, start := range crashStarts {
@@ -173,10 +174,23 @@ func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
 	return nil
 }
 
+// blindKeys are n keys for a second life that does not look. Inline ones are of stripes
+// that are empty, and so take segments.
+func (k crashWorld) blindKeys(n int) [][]byte {
+	if !k.inline {
+		return k.extra[:n]
+	}
+	var keys [][]byte
+	for i := range n {
+		keys = append(keys, crashInlineKeys(i+1, 1, 0, "")...)
+	}
+	return keys
+}
+
 // value is what the i-th key gets. Of a blind life most records are as large as segments,
 // and some as small as those of the programs: they take the free blocks of both.
 func (l *crashSecondLife) value(i int) []byte {
-	if l.blind && i%3 < 2 {
+	if l.blind && i%3 < 2 && !l.setup.inline {
 		return bytes.Repeat([]byte("w"), 488)
 	}
 	return []byte("w0000000")
@@ -243,10 +257,10 @@ func (l *crashSecondLife) allowedOfMany(acked, began bool) (allowed []crashConte
 // of that. What the first had stored and not made durable is still not durable:
 // the second must see to it before it acts on it.
 func TestKillThenPowerLoss(t *testing.T) {
-	k := theCrashWorld()
-	for _, s := range []crashSetup{crashX86, crashARM, crashCache, crashLog} {
+	for _, s := range []crashSetup{crashX86, crashARM, crashCache, crashLog, crashInline, crashInlineARM, crashInlineCache, crashInlineLog} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
+			k := s.world()
 			began := time.Now()
 			var figures crashtest.Figures
 			for _, start := range crashStarts {
@@ -297,7 +311,7 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 		next.Sites = true
 		life := crashSecondLife{setup: p.setup, keys: k.extra[:1]}
 		if kill%2 == 0 {
-			life.blind, life.keys = true, k.extra[:3]
+			life.blind, life.keys = true, k.blindKeys(3)
 		}
 		if err := life.run(next, oracle); err != nil {
 			return figures, fmt.Errorf("killed after event %d: %w", kill, err)
@@ -316,7 +330,7 @@ func crashKillEverywhere(p crashProgram, image []byte, k crashWorld, nth int) (f
 // TestCreationIsDurable: a pool gets its name after its format, so all of it must
 // be durable by then.
 func TestCreationIsDurable(t *testing.T) {
-	for _, s := range crashSetups {
+	for _, s := range slices.Concat(crashSetups, crashInlineSetups) {
 		tracer := crashtest.NewTracer(nil)
 		h := pmem.NewHeap(nil, s.maxBytes())
 		p, err := pmem.OpenHeap(h, pmem.Options{Geometry: s.geometry(2), Media: s.media, Hook: tracer})

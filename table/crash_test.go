@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"pmemtable/internal/layout"
 	"pmemtable/internal/race"
 	"pmemtable/recovery/crashtest"
 )
@@ -155,11 +156,30 @@ type crashWorld struct {
 	other [][]byte // that begin with 1
 	extra [][]byte // for use after recovery
 	far   []byte   // of another home line
+
+	inline       bool
+	line, window int // entries that have room in the home line, and in a window
+	more         int // after which "doubling" has a full window again
 }
+
+// world is that of the setup's form of entries.
+func (s crashSetup) world() crashWorld {
+	if s.inline {
+		return theInlineWorld()
+	}
+	return theCrashWorld()
+}
+
+var theInlineWorld = sync.OnceValue(func() crashWorld {
+	low := crashInlineKeys(0, 50, 0, "00")
+	return crashWorld{a: low[0], b: low[1], same: low[2:], other: crashInlineKeys(0, 40, 0, "1"), extra: crashInlineKeys(0, 40, 0, "01"),
+		far: crashInlineKeys(0, 1, 4, "00")[0], inline: true, line: 4, window: 28, more: 2}
+})
 
 var theCrashWorld = sync.OnceValue(func() crashWorld {
 	low := crashKeys(1, 50, "00")
-	return crashWorld{a: low[0], b: low[1], same: low[2:], other: crashKeys(1, 40, "1"), extra: crashKeys(1, 40, "01"), far: crashKeysAt(1, 1, 2, "00")[0]}
+	return crashWorld{a: low[0], b: low[1], same: low[2:], other: crashKeys(1, 40, "1"), extra: crashKeys(1, 40, "01"), far: crashKeysAt(1, 1, 2, "00")[0],
+		line: 8, window: 32, more: 3}
 })
 
 func crashPuts(keys ...[]byte) (ops []crashOp) {
@@ -186,28 +206,28 @@ var crashStarts = []crashStart{
 		return slices.Concat(crashPuts(k.a, k.b), crashDeletes(k.b), crashPuts(k.b, k.a))
 	}},
 	// The home line is full: the next insert sets its overflow bit.
-	{"line", func(k crashWorld) []crashOp { return crashPuts(k.same[:8]...) }},
+	{"line", func(k crashWorld) []crashOp { return crashPuts(k.same[:k.line]...) }},
 	// The window is full: the next insert splits.
 	{"window", func(k crashWorld) []crashOp {
-		return slices.Concat(crashPuts(k.a), crashDeletes(k.a), crashPuts(k.same[:20]...), crashPuts(k.other[:12]...))
+		return slices.Concat(crashPuts(k.a), crashDeletes(k.a), crashPuts(k.same[:k.window-12]...), crashPuts(k.other[:12]...))
 	}},
 	// Two segments: after one of them was copied, a directory word of the other is
 	// stored in place.
 	{"halves", func(k crashWorld) []crashOp {
-		return slices.Concat(crashPuts(k.same[:21]...), crashPuts(k.other[:12]...), crashDeletes(k.same[1:20]...))
+		return slices.Concat(crashPuts(k.same[:k.window-11]...), crashPuts(k.other[:12]...), crashDeletes(k.same[1:k.window-12]...))
 	}},
 	// The window of a segment as deep as its directory is full: the next insert
 	// doubles the directory. Some of its keys begin with 01, so that the split
 	// separates.
 	{"doubling", func(k crashWorld) []crashOp {
-		return slices.Concat(crashPuts(k.same[:20]...), crashPuts(k.extra[30:40]...), crashPuts(k.other[:2]...), crashPuts(k.same[20:23]...))
+		return slices.Concat(crashPuts(k.same[:k.window-12]...), crashPuts(k.extra[30:40]...), crashPuts(k.other[:2]...), crashPuts(k.same[k.window-12:][:k.more]...))
 	}},
 }
 
 // crashAlphabet is every operation that programs are made of; n numbers it.
 func crashAlphabet(k crashWorld, n int) []crashOp {
 	v := fmt.Appendf(nil, "n%07d", n)
-	return []crashOp{
+	ops := []crashOp{
 		{kind: crashPut, key: k.a, value: v},
 		{kind: crashPut, key: k.b, value: v},
 		{kind: crashDelete, key: k.a},
@@ -223,6 +243,10 @@ func crashAlphabet(k crashWorld, n int) []crashOp {
 		{kind: crashSnapshot, key: k.a, value: v},
 		{kind: crashCompact},
 	}
+	if k.inline { // 0 is stored in another way
+		ops = append(ops, crashOp{kind: crashPut, key: k.a, value: make([]byte, layout.InlineValueBytes)})
+	}
+	return ops
 }
 
 // programs are all of exactly n operations.
@@ -243,7 +267,7 @@ func crashPrograms(k crashWorld, n int) [][]crashOp {
 // are shorter programs of their own.
 func runCrashProgram(s crashSetup, image []byte, start crashContent, ops []crashOp, bench *crashBench) (crashtest.Figures, error) {
 	p := crashProgram{setup: s, start: start, ops: ops}
-	k := theCrashWorld()
+	k := s.world()
 	oracle := newCrashOracle(p, k.extra[:30], bench)
 	oracle.known = [][]byte{k.a, k.b} // whatever the program, for bench.found
 	oracle.openEvery = crashOpenEvery()
@@ -264,8 +288,8 @@ func runCrashProgram(s crashSetup, image []byte, start crashContent, ops []crash
 // TestEveryProgramSurvivesEveryCrash runs all programs of up to so many operations
 // from every start, on every medium.
 func TestEveryProgramSurvivesEveryCrash(t *testing.T) {
-	k := theCrashWorld()
-	for _, s := range crashSetups {
+	for _, s := range slices.Concat(crashSetups, crashInlineSetups) {
+		k := s.world()
 		for _, start := range crashStarts {
 			if crashSmall() && start.name != "window" && (start.name != "dirty" || crashTiny()) {
 				continue // left to the larger sizes
@@ -289,7 +313,7 @@ func TestEveryProgramSurvivesEveryCrash(t *testing.T) {
 					if crashMore {
 						depth++
 					}
-					if start.name == "dirty" && (s.name == "x86" || s.name == "cache" || s.name == "cache-log") {
+					if start.name == "dirty" && (s.name == "x86" || s.name == "inline-arm" || s.name == "cache" || s.name == "cache-log") {
 						depth++
 					}
 				}

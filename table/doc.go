@@ -25,6 +25,9 @@
 //   - checkpoint: a cut whose tree is made durable and committed by a superblock.
 //   - write back, drain: make cache lines durable, and wait until they are.
 //
+// A table of inline entries has no records: keys and values are words, and lie in the
+// slots (inline.go). Index is the face for it.
+//
 // # Reading
 //
 // A lookup takes no lock and writes no memory that another processor reads. It

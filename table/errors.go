@@ -29,6 +29,9 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrTooLarge: a key of more than 65,535 bytes or a value of more than 1 GiB.
 	ErrTooLarge = errors.New("too large")
+	// ErrEntrySize: the table's entries are inline (Options.Inline), and the key or
+	// the value does not have eight bytes.
+	ErrEntrySize = errors.New("not the size of the table's entries")
 	// ErrFull: the medium, Options.MaxSize or live readers leave no room. Reads
 	// and deletes go on, and writes succeed again when there is room.
 	ErrFull = pmem.ErrFull

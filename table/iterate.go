@@ -156,6 +156,10 @@ func (t *Table) gather(root uint64, stripe int, cursor uint64) ([]scanned, uint6
 	if err != nil || segment == 0 {
 		return nil, end, err
 	}
+	if t.inline {
+		found, err := t.inlineFrom(segment, want, cursor)
+		return found, end, err
+	}
 	found, err := t.slotsFrom(segment, want, cursor)
 	if err != nil {
 		return nil, 0, err
@@ -319,6 +323,9 @@ func (t *Table) countSegment(cursor uint64) (n int, next uint64, err error) {
 		next = end
 		if err != nil || segment == 0 {
 			return err
+		}
+		if t.inline {
+			return t.eachInline(segment, want, func(inlineEntry, uint64, int, bool) error { n++; return nil })
 		}
 		return t.eachSlot(segment, want, func(_ uint64, _ int, _ bool, _ uint64) error { n++; return nil })
 	})

@@ -55,12 +55,17 @@ func killCases() []killCase {
 		{"page cache, clearing", pmem.Auto, table.OnSync, tiny(4), false, 1, 300},
 		{"shared memory", pmem.Auto, table.OnSync, pmem.Geometry{Stripes: 4}, true, 2, 400},
 		{"shared memory, clearing", pmem.Auto, table.OnSync, tiny(1), true, 1, 400},
+		{"inline, page cache", pmem.Auto, table.OnSync, tinyInline(), false, 2, 400},
+		{"inline, page cache, always", pmem.Auto, table.Always, tinyInline(), false, 2, 40},
+		{"inline, shared memory", pmem.Auto, table.OnSync, tinyInline(), true, 1, 400},
 	}
 	if canFlush() {
 		cases = append(cases,
 			killCase{"forced DAX", pmem.DAX, table.Always, tiny(2), false, 2, 400},
 			killCase{"forced DAX, default geometry", pmem.DAX, table.Always, pmem.Geometry{Stripes: 2}, false, 2, 400},
-			killCase{"forced DAX, clearing", pmem.DAX, table.Always, tiny(2), false, 1, 300})
+			killCase{"forced DAX, clearing", pmem.DAX, table.Always, tiny(2), false, 1, 300},
+			killCase{"inline, forced DAX", pmem.DAX, table.Always, tinyInline(), false, 2, 400},
+			killCase{"inline, forced DAX, clearing", pmem.DAX, table.Always, tinyInline(), false, 1, 300})
 	}
 	return cases
 }
@@ -106,7 +111,30 @@ func (c *killCase) op(round uint64, writer, i uint32) killOp {
 	return o
 }
 
-func killKey(k uint32) []byte { return fmt.Appendf(nil, "key %d", k) }
+func (c *killCase) key(k uint32) []byte {
+	if c.geometry.Inline {
+		return inlineBytes(uint64(k))
+	}
+	return fmt.Appendf(nil, "key %d", k)
+}
+
+// told and readTold are those of values that say whose they are; of eight bytes inline.
+func (c *killCase) told(k, version uint32, n int) []byte {
+	if c.geometry.Inline {
+		return inlineBytes(uint64(k)<<32 | uint64(version))
+	}
+	return told(k, version, n)
+}
+
+func (c *killCase) readTold(k uint32, b []byte) (version uint32, err error) {
+	if !c.geometry.Inline {
+		return readTold(k, b)
+	}
+	if n := binary.LittleEndian.Uint64(b); n>>32 != uint64(k) || uint32(n) == 0 {
+		err = fmt.Errorf("key %d has the value %x, which nobody stored", k, n)
+	}
+	return binary.LittleEndian.Uint32(b), err
+}
 
 // An acknowledgement is 16 bytes: writer, operation, and for counters the value.
 const ackBytes = 16
@@ -293,10 +321,10 @@ func (k *killer) verify(seed uint64, tab *table.Table, done []uint32, added map[
 	}
 	for key := range uint32(k.writers * killKeys) {
 		have := uint32(0)
-		v, err := tab.Get(killKey(key))
+		v, err := tab.Get(k.key(key))
 		if !errors.Is(err, table.ErrNotFound) {
 			require.NoError(t, err)
-			have, err = readTold(key, v)
+			have, err = k.readTold(key, v)
 			require.NoError(t, err)
 		}
 		if want := k.version[key]; have != want {
@@ -309,10 +337,10 @@ func (k *killer) verify(seed uint64, tab *table.Table, done []uint32, added map[
 	}
 	for c := range uint32(killCounters) {
 		key, have := 1<<16+c, uint32(0)
-		v, err := tab.Get(killKey(key))
+		v, err := tab.Get(k.key(key))
 		if !errors.Is(err, table.ErrNotFound) {
 			require.NoError(t, err)
-			have, err = readTold(key, v)
+			have, err = k.readTold(key, v)
 			require.NoError(t, err)
 		}
 		began := k.counter[c]
@@ -375,7 +403,7 @@ func killChild(t *testing.T, words []string) {
 
 // perform carries operation i of a writer out.
 func (c *killCase) perform(t *testing.T, tab *table.Table, o killOp, i uint32) (value uint32) {
-	k := killKey(o.key)
+	k := c.key(o.key)
 	current := func() []byte {
 		v, err := tab.Get(k)
 		if !errors.Is(err, table.ErrNotFound) {
@@ -385,16 +413,16 @@ func (c *killCase) perform(t *testing.T, tab *table.Table, o killOp, i uint32) (
 	}
 	switch o.kind {
 	case 'p':
-		require.NoError(t, tab.Put(k, told(o.key, i+1, o.units)))
+		require.NoError(t, tab.Put(k, c.told(o.key, i+1, o.units)))
 	case 'd':
 		require.NoError(t, tab.Delete(k))
 	case 'c':
 		had := current()
-		did, err := tab.CompareAndSwap(k, had, told(o.key, i+1, o.units))
+		did, err := tab.CompareAndSwap(k, had, c.told(o.key, i+1, o.units))
 		require.NoError(t, err)
 		require.Equal(t, had != nil, did)
 	case 'n':
-		did, err := tab.CompareAndSwap(k, append(current(), 0), told(o.key, i+1, o.units))
+		did, err := tab.CompareAndSwap(k, append(current(), 0), c.told(o.key, i+1, o.units))
 		require.NoError(t, err)
 		require.False(t, did)
 	case 'C':
@@ -408,12 +436,12 @@ func (c *killCase) perform(t *testing.T, tab *table.Table, o killOp, i uint32) (
 			var err error
 			if old == nil {
 				value = 1
-				did, err = tab.PutIfAbsent(k, told(o.key, value, 1))
+				did, err = tab.PutIfAbsent(k, c.told(o.key, value, 1))
 			} else {
-				had, e := readTold(o.key, old)
+				had, e := c.readTold(o.key, old)
 				require.NoError(t, e)
 				value = had + 1
-				did, err = tab.CompareAndSwap(k, old, told(o.key, value, 1))
+				did, err = tab.CompareAndSwap(k, old, c.told(o.key, value, 1))
 			}
 			require.NoError(t, err)
 			if did {

@@ -18,6 +18,8 @@ type place struct {
 	header    layout.SegmentHeader
 	tag       uint64
 	home      int
+	hash      uint64
+	want      uint64 // of an inline entry: word 0 of its slot without flags, given
 
 	// The segment and as much of its chain as was looked at; see seg.
 	segments int
@@ -28,6 +30,7 @@ type place struct {
 	segment int    // which of the segments it is in
 	word    uint64
 	record  locatedRecord
+	value   uint64 // of an inline entry
 
 	// The first free slot within the segment's reach, or else anywhere a lookup
 	// would find it; 0: none.
@@ -63,7 +66,7 @@ func (at *place) addSegment(off uint64) {
 // key's. Damage is ErrCorrupt: a write that meets it changes nothing.
 func (t *Table) locate(s *stripe, at *place, key []byte, hash uint64) error {
 	p := t.pool
-	*at = place{taken: at.taken, root: p.Load(t.rootAt(s.index)), home: layout.HomeLine(hash, t.lines)}
+	*at = place{taken: at.taken, want: at.want, root: p.Load(t.rootAt(s.index)), hash: hash, home: layout.HomeLine(hash, t.lines)}
 	if at.root == 0 {
 		at.tag = layout.Tag(hash, t.stripeBits, 0)
 		return nil
@@ -118,6 +121,9 @@ func (t *Table) locateIn(at *place, segment uint64, want layout.SegmentHeader, k
 // locateLines goes through lines of the last of at.segments. more tells that the
 // key may lie further on, or that no free slot was found yet.
 func (t *Table) locateLines(at *place, first, end int, key []byte) (more bool, err error) {
+	if t.inline {
+		return t.locateInline(at), nil
+	}
 	n := at.segments - 1
 	reach := at.header.Reach
 	if n > 0 {
@@ -179,6 +185,9 @@ func (t *Table) separates(at *place, hash uint64) bool {
 	}
 	if depth == at.depth && depth > uint(bits.Len(uint(t.segmentsOf(at))))+maxDepthAhead {
 		return false
+	}
+	if t.inline {
+		return t.separatesInline(at)
 	}
 	side := layout.DirectoryIndex(hash, t.stripeBits, depth+1) & 1
 	for l := at.home; l < at.home+layout.WindowLines; l++ {

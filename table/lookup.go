@@ -32,6 +32,8 @@ type found struct {
 	block   uint64 // offset of the record
 	record  []byte // all of it, in place; not checked
 	value   []byte
+	want    uint64 // of an inline entry: word 0 of its slot without flags, given
+	word    uint64 // its value; it has neither block nor record
 	object  string // of damage
 	at      uint64
 }
@@ -55,7 +57,7 @@ func (t *Table) damageError(f *found) error {
 func (t *Table) find(f *found, key []byte, hash uint64) {
 	root := t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits)))
 	if tail := t.tail.Load(); tail != nil {
-		if tail = t.tailNow(); tail != nil && tail.find(f, key) {
+		if tail = t.tailNow(); tail != nil && t.findInTail(f, tail, key, hash) {
 			return
 		}
 	}
@@ -78,6 +80,10 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 	segment, local, shift, ok := layout.DecodeDirectoryWord(p.Load(at))
 	if !ok || local > depth || segment == 0 {
 		f.damage("directory word", at)
+		return
+	}
+	if t.inline {
+		t.findInline(f, segment, hash)
 		return
 	}
 	tag := layout.Tag(hash, t.stripeBits, shift)

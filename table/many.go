@@ -69,6 +69,9 @@ func (t *Table) PutMany(keys, values [][]byte) (err error) {
 		return err
 	}
 	defer s.leave()
+	if t.inline {
+		return t.putManyInline(keys, values)
+	}
 	g := putGroups.Get().(*putGroup)
 	defer g.release()
 	g.table, g.watch = t, t.slow.begin(filling)

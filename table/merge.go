@@ -42,7 +42,7 @@ func (c *compaction) mergeAt(s *stripe, at *place) (merged bool, missing need, e
 		return false, need{}, err
 	}
 	used := t.usedSlots(at.near[0]) + t.usedSlots(right.near[0])
-	if float64(used) > mergeShare*float64(t.lines*layout.SlotsPerLine) {
+	if float64(used) > mergeShare*float64(t.lines*t.slotsPerLine()) {
 		return false, need{}, nil
 	}
 	n := need{segments: 1, directory: true, depth: at.depth}
@@ -92,6 +92,14 @@ func (t *Table) usedSlots(segment uint64) int {
 	n := 0
 	for l := range t.lines {
 		line := t.pool.Line(segment + layout.LineBytes*uint64(l+1))
+		if t.inline {
+			for i := 0; i < layout.SlotsPerLine; i += 2 {
+				if _, holds := layout.InlineHolds(line.Load(i), line.Load(i+1)); holds {
+					n++
+				}
+			}
+			continue
+		}
 		for i := range layout.SlotsPerLine {
 			if line.Load(i)&layout.SlotLinkMask != 0 {
 				n++

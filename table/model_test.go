@@ -54,15 +54,19 @@ func TestModel(t *testing.T) {
 	}
 	small := func(t *rapid.T) pmem.Geometry { return tiny(1 << rapid.IntRange(0, 2).Draw(t, "stripe bits")) }
 	usual := func(*rapid.T) pmem.Geometry { return pmem.Geometry{Stripes: 4} }
+	inline := func(*rapid.T) pmem.Geometry { return tinyInline() }
 	var setups []setup
 	for _, media := range append(mediaHere(), pmem.Auto) {
 		setups = append(setups,
 			setup{"tiny", media, table.OnSync, small, 4 << 20, 300},
 			setup{"tiny and full", media, table.OnSync, small, 192 << 10, 60},
-			setup{"default", media, table.OnSync, usual, 4 << 20, 200})
+			setup{"default", media, table.OnSync, usual, 4 << 20, 200},
+			setup{"inline", media, table.OnSync, inline, 4 << 20, 1000},
+			setup{"inline and full", media, table.OnSync, inline, 112 << 10, 3000})
 	}
 	setups = append(setups,
 		setup{"tiny, always", pmem.Auto, table.Always, small, 4 << 20, 100},
+		setup{"inline, always", pmem.Auto, table.Always, inline, 4 << 20, 1000},
 		setup{"tiny and full, always", pmem.Auto, table.Always, small, 192 << 10, 60})
 	for _, s := range setups {
 		t.Run(fmt.Sprint(s.name, " on ", s.media), func(t *testing.T) {

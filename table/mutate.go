@@ -40,6 +40,9 @@ type mutation struct {
 	keep    bool   // append the old value to old
 	batched bool   // of a batch, for the counters
 
+	inline bool // of a table of inline entries: words are set
+	words  words
+
 	hash   uint64
 	record uint64 // the filled block, 0 for none or when it is linked
 	kit    kit
@@ -79,10 +82,9 @@ func (m *mutation) urgency(n need) pmem.Urgency {
 // carryOut is mutate without its watch.
 func (t *Table) carryOut(m *mutation) (err error) {
 	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
-	if err := checkSizes(m); err != nil {
+	if err := t.aim(m); err != nil {
 		return err
 	}
-	m.hash = t.hash(m.key)
 	s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
 	if err := t.enter(s); err != nil {
 		return err
@@ -112,7 +114,10 @@ func tooLargeKey(n int) error {
 // attempt fills the record and tries under the lock until no structural change
 // lacks a block. What was taken and not used goes back.
 func (t *Table) attempt(s *stripe, m *mutation) error {
-	if m.kind.stores() {
+	switch {
+	case t.inline:
+		t.lineAhead(m.hash)
+	case m.kind.stores():
 		if err := t.fill(s, m); err != nil {
 			return err
 		}
@@ -196,12 +201,13 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 	if err := t.poison(); err != nil { // readers have gone back to the last commit
 		return need{}, err
 	}
-	var at place
+	at := place{want: m.words.want}
 	for {
 		if err := t.locate(s, &at, m.key, m.hash); err != nil {
 			return need{}, err
 		}
 		m.existed = at.slot != 0
+		m.words.old = at.value
 		if m.keep && m.existed {
 			m.old = append(m.old[:0], at.record.Value...)
 		}
@@ -213,6 +219,10 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 		ready, missing, err := t.prepare(s, &m.kit, m.hash, &at)
 		if err != nil || !missing.nothing() {
 			return missing, err
+		}
+		if ready && t.inline {
+			t.publishInline(s, m, &at)
+			return need{}, nil
 		}
 		if ready {
 			t.publish(s, m, &at)
@@ -229,7 +239,7 @@ func (m *mutation) holds(at *place) bool {
 	case remove:
 		return m.existed
 	case holdsEqual:
-		m.held = m.existed && bytes.Equal(at.record.Value, m.expect)
+		m.held = m.equals(at)
 		return false
 	case holdsAbsent:
 		m.held = !m.existed
@@ -237,9 +247,17 @@ func (m *mutation) holds(at *place) bool {
 	case storeIfBlock:
 		return m.existed && at.record.offset == m.block
 	case storeIfEqual, removeIfEqual:
-		return m.existed && bytes.Equal(at.record.Value, m.expect)
+		return m.equals(at)
 	}
 	return true
+}
+
+// equals tells whether the value that is there is expect.
+func (m *mutation) equals(at *place) bool {
+	if m.inline {
+		return m.existed && !m.words.never && at.value == m.words.expect
+	}
+	return m.existed && bytes.Equal(at.record.Value, m.expect)
 }
 
 // publish is steps 3 to 5.
@@ -271,7 +289,12 @@ func (t *Table) logChange(m *mutation) (logged uint64) {
 
 // logged is the change that goes into the log for a mutation.
 func (t *Table) logged(m *mutation) change {
-	if m.kind.stores() {
+	switch {
+	case t.inline && m.kind.stores():
+		return change{layout.LogPut, t.inlineRecord(nil, m)}
+	case t.inline:
+		return change{layout.LogDelete, t.inlineKey(nil, m.hash, m.words.want)}
+	case m.kind.stores():
 		return change{layout.LogPut, t.pool.Bytes(m.record, layout.RecordBytes(len(m.key), len(m.value)))}
 	}
 	return change{layout.LogDelete, m.key}
@@ -297,10 +320,10 @@ func (t *Table) settle(s *stripe, m *mutation, at *place, logged uint64) {
 	case at.slot == 0:
 		s.count++
 	}
-	if m.kind.stores() {
+	if m.kind.stores() && !t.inline {
 		t.noteBorn(s, m.record, layout.RecordBytes(len(m.key), len(m.value)))
 	}
-	if at.slot != 0 {
+	if at.slot != 0 && !t.inline {
 		t.retire(s, at.record.offset, at.record.Birth, at.record.Size())
 	}
 	t.countChange(s, m, at.slot == 0)
@@ -312,21 +335,7 @@ func (t *Table) settle(s *stripe, m *mutation, at *place, logged uint64) {
 // setOverflow is step 3: every line that a lookup passes on its way to the free
 // slot says that it must go on.
 func (t *Table) setOverflow(at *place) {
-	var lines [layout.WindowLines]pmem.Range
-	n := 0
-	set := func(line uint64) {
-		w := t.pool.Load(line)
-		if w&layout.SlotOverflow != 0 {
-			return
-		}
-		t.pool.Store(line, w|layout.SlotOverflow)
-		if n == len(lines) {
-			t.pool.Persist(lines[:n]...)
-			n = 0
-		}
-		lines[n] = pmem.Range{Offset: line, Bytes: layout.WordBytes}
-		n++
-	}
+	var set overflowBits
 	for i := 0; i <= at.freeSegment; i++ {
 		first, end := 0, t.lines
 		if i == 0 {
@@ -336,11 +345,35 @@ func (t *Table) setOverflow(at *place) {
 			end = at.freeLine
 		}
 		for l := first; l < end; l++ {
-			set(at.seg(i) + layout.LineBytes*uint64(l+1))
+			set.add(t.pool, at.seg(i)+layout.LineBytes*uint64(l+1))
 		}
 	}
-	if n > 0 {
-		t.pool.Persist(lines[:n]...)
+	set.persist(t.pool)
+}
+
+// overflowBits sets the overflow bits of lines, and makes them durable.
+type overflowBits struct {
+	lines [layout.WindowLines]pmem.Range // set and not drained yet
+	n     int
+}
+
+func (o *overflowBits) add(p *pmem.Pool, line uint64) {
+	w := p.Load(line)
+	if w&layout.SlotOverflow != 0 {
+		return
+	}
+	p.Store(line, w|layout.SlotOverflow)
+	if o.n == len(o.lines) {
+		o.persist(p)
+	}
+	o.lines[o.n] = pmem.Range{Offset: line, Bytes: layout.WordBytes}
+	o.n++
+}
+
+func (o *overflowBits) persist(p *pmem.Pool) {
+	if o.n > 0 {
+		p.Persist(o.lines[:o.n]...)
+		o.n = 0
 	}
 }
 

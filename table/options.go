@@ -25,6 +25,12 @@ type Options struct {
 	// are copied with them, grow to more than what is saved. A table that exists
 	// keeps its own.
 	SegmentSize int
+	// Inline makes a table that is created one of fixed-size entries: every key and
+	// every value has eight bytes, and they lie in the bucket lines, without a record
+	// and its checksum. Index is the face for it; the methods of Table take keys and
+	// values of eight bytes, and give ErrEntrySize for others. It has at least 16
+	// stripes. A table that exists keeps its own form.
+	Inline bool
 	// LogSize of a table that is created, in bytes: a power of two, at least 4096, to
 	// which its log may grow. 0: 16 MiB, or a sixteenth of MaxSize; negative: no log. With Always on a page cache a
 	// call waits until it is in the log, which is much less to write than a commit, and
@@ -73,8 +79,11 @@ func (o Options) poolOptions() (pmem.Options, error) {
 	if o.Stripes < 0 || stripes > layout.MaxStripes {
 		return pmem.Options{}, fmt.Errorf("stripes: %d are not between 1 and %d", o.Stripes, layout.MaxStripes)
 	}
+	if o.Inline && stripes > 0 {
+		stripes = max(stripes, layout.MinInlineStripes)
+	}
 	return pmem.Options{
-		Geometry:     pmem.Geometry{Stripes: stripes, SegmentBytes: o.SegmentSize, LogBytes: o.LogSize},
+		Geometry:     pmem.Geometry{Stripes: stripes, SegmentBytes: o.SegmentSize, LogBytes: o.LogSize, Inline: o.Inline},
 		MaxSizeBytes: o.MaxSize,
 		Media:        o.Media,
 		ReadOnly:     o.ReadOnly,

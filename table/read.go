@@ -35,6 +35,9 @@ func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
 	if err != nil {
 		return dst, err
 	}
+	if t.inline {
+		return t.appendInline(dst, key)
+	}
 	stripe := layout.StripeOf(hash, t.stripeBits)
 	var f found
 	for range unpinnedTries {
@@ -83,6 +86,10 @@ func (t *Table) Has(key []byte) (has bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if t.inline {
+		_, has, err = t.lookInline(t.inlineOf(key))
+		return has, err
+	}
 	stripe := layout.StripeOf(hash, t.stripeBits)
 	var f found
 	for range unpinnedTries {
@@ -116,7 +123,7 @@ func (t *Table) View(key []byte, fn func(value []byte) error) (err error) {
 	}
 	stripe := layout.StripeOf(hash, t.stripeBits)
 	var pin *pin
-	if !t.pool.ReadOnly() { // a pin means nothing to a writer in another process
+	if !t.pool.ReadOnly() && !t.inline { // a pin means nothing to a writer in another process, or in a slot
 		pin = t.pins.acquire(stripe, t.version(stripe))
 	}
 	if pin == nil {
@@ -148,8 +155,8 @@ func (t *Table) beginRead(key []byte) (uint64, error) {
 	if t.closing.Load() {
 		return 0, ErrClosed
 	}
-	if len(key) > layout.MaxKeyBytes {
-		return 0, tooLargeKey(len(key))
+	if err := t.checkKeySize(len(key)); err != nil {
+		return 0, err
 	}
 	return t.hash(key), nil
 }

@@ -60,6 +60,9 @@ type RepairReport struct {
 // What the log holds behind the root goes over what was found: a put wins, a delete
 // removes. A damaged frame is passed over, and those behind it count.
 //
+// Of a table of inline entries what the root does not reach is lost, and a value that
+// the medium damaged is not noticed.
+//
 // dst appears under its name only when all of it is there, durable and closed;
 // on an error nothing is left of it. fs.ErrExist if it exists; ErrNotPool if src
 // holds nothing that looks like a table; ErrVersion for another format. Time grows
@@ -102,7 +105,7 @@ func salvageTo(ctx context.Context, dst string, p *pmem.Pool, damage *pmem.Damag
 
 // forTable are the options of the new table.
 func (o RepairOptions) forTable(src *pmem.Pool) *Options {
-	out := &Options{Stripes: o.Stripes, MaxSize: o.MaxSize, FileMode: o.FileMode, Logger: o.Logger,
+	out := &Options{Inline: src.Geometry().Inline, Stripes: o.Stripes, MaxSize: o.MaxSize, FileMode: o.FileMode, Logger: o.Logger,
 		Durability: OnSync, MustCreate: true}
 	if out.Stripes == 0 {
 		out.Stripes = src.Geometry().Stripes

@@ -63,6 +63,8 @@ func (t *Table) redoChange(c *recovery.LogChange) error {
 	if c.Kind == layout.LogDelete {
 		m.kind, m.value = remove, nil
 	}
-	m.hash = t.hash(c.Key)
+	if err := t.aim(&m); err != nil {
+		return err
+	}
 	return t.attempt(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], &m)
 }

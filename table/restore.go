@@ -81,7 +81,7 @@ func (t *Table) newAside() (*Table, error) {
 		t.pool.Store(roots+uint64(i)*layout.WordBytes, 0)
 	}
 	a := &Table{
-		pool: t.pool, geometry: t.geometry, stripeBits: t.stripeBits, lines: t.lines,
+		pool: t.pool, geometry: t.geometry, stripeBits: t.stripeBits, lines: t.lines, inline: t.inline, inlineMap: t.inlineMap,
 		seed: t.seed, collide: t.collide, versions: t.versions, trust: t.trust,
 		durability: OnSync, // it acknowledges to nobody
 		stripes:    make([]stripe, n),

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"encoding/binary"
 	"iter"
 	"runtime"
 	"runtime/debug"
@@ -145,6 +146,8 @@ func (s *Snapshot) AppendGet(dst, key []byte) (value []byte, err error) {
 	switch {
 	case f.outcome == absent:
 		return dst, ErrNotFound
+	case f.outcome == present && s.table.inline:
+		return binary.LittleEndian.AppendUint64(dst, f.word), nil
 	case f.outcome == present && (s.table.trust || layout.RecordIntact(f.record)):
 		return append(dst, f.value...), nil
 	case f.outcome == present:
@@ -171,8 +174,8 @@ func (s *Snapshot) Has(key []byte) (has bool, err error) {
 // checked afterwards. On no error the caller must count c down.
 func (s *Snapshot) find(key []byte) (f found, c *paddedCount, err error) {
 	t := s.table
-	if len(key) > layout.MaxKeyBytes {
-		return f, nil, tooLargeKey(len(key))
+	if err := t.checkKeySize(len(key)); err != nil {
+		return f, nil, err
 	}
 	hash := t.hash(key)
 	if c, err = s.enter(hash); err != nil {
@@ -184,6 +187,9 @@ func (s *Snapshot) find(key []byte) (f found, c *paddedCount, err error) {
 			c.n.Add(-1)
 		}
 	}()
+	if t.inline {
+		_, f.want = t.inlineOf(key)
+	}
 	t.findIn(&f, s.frozen.roots.Stripes[layout.StripeOf(hash, t.stripeBits)], key, hash)
 	read = true
 	return f, c, nil

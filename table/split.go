@@ -43,7 +43,7 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 	defer trace.StartRegion(context.Background(), "pmemtable.split").End()
 	h := at.header
 	shift := h.TagShift
-	if h.Depth+1-shift > retagAfter {
+	if !t.inline && h.Depth+1-shift > retagAfter {
 		shift = h.Depth + 1
 	}
 	halves := [2]half{t.newHalf(), t.newHalf()}
@@ -51,6 +51,12 @@ func (t *Table) split(s *stripe, k *kit, at *place) (need, error) {
 	defer halves[1].done()
 	if err := t.divide(chain, h, shift, &halves); err != nil {
 		return need{}, err
+	}
+	if built := len(halves[0].built) + len(halves[1].built); built > n.segments {
+		n.segments = built // inline entries that shared a window need not find room in another
+		if !k.has(n) {
+			return n, nil
+		}
 	}
 	var segments [2]uint64
 	var built []pmem.Range
@@ -105,6 +111,9 @@ func (t *Table) wholeChain(at *place) ([]uint64, error) {
 // the latest in the line where it was, and the primary segments never overflow
 // by their own entries.
 func (t *Table) divide(chain []uint64, h layout.SegmentHeader, shift uint, halves *[2]half) error {
+	if t.inline {
+		return t.divideInline(chain, h, halves)
+	}
 	for pass := range 2 {
 		for l := range t.lines {
 			line := t.pool.Line(chain[0] + layout.LineBytes*uint64(l+1))

@@ -33,6 +33,8 @@ type Stats struct {
 	Entries      int64
 	EntriesKnown bool
 
+	// Inline: the table's entries are (Options.Inline).
+	Inline           bool
 	Stripes          int
 	ChunkSizeBytes   int64
 	SegmentSizeBytes int64
@@ -95,6 +97,7 @@ func (t *Table) Stats() (s Stats) {
 		Durability:       t.durability.String(),
 		Survives:         survives(p.Media(), p.Forced(), t.durability),
 		FlushMethod:      "none",
+		Inline:           t.inline,
 		Stripes:          len(t.stripes),
 		ChunkSizeBytes:   int64(t.geometry.ChunkBytes),
 		SegmentSizeBytes: int64(t.geometry.SegmentBytes),

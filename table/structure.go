@@ -106,6 +106,9 @@ func (t *Table) reach(stripe int, depth uint, prefix uint64) int {
 	const full = layout.WindowLines * layout.SlotsPerLine
 	const least = layout.SlotsPerLine + 2
 	n := t.stripeBits + depth
+	if t.inline { // whose stripes differ in width: layout.InlineMap
+		return layout.InlineProbes * layout.InlineSlotsPerLine
+	}
 	if n > phaseBits || n == 0 {
 		return full
 	}
@@ -164,7 +167,7 @@ func (t *Table) copySegment(s *stripe, k *kit, at *place, i int) (need, error) {
 	h.Birth, h.Overflow = t.epoch.Load(), i > 0
 	b := t.newBuilder()
 	copy(b.buf, t.pool.Bytes(old, len(b.buf)))
-	b.clearPending()
+	b.tidy(t.inline)
 	b.header(h, segment)
 	t.pool.Copy(segment, b.buf)
 	b.done()

@@ -122,7 +122,7 @@ func (s *surveyor) segment(cursor uint64) (next uint64, err error) {
 	}
 	s.Segments += int64(len(s.chain))
 	s.Chains += int64(len(s.chain) - 1)
-	s.Slots += int64(len(s.chain) * t.lines * layout.SlotsPerLine)
+	s.Slots += int64(len(s.chain) * t.lines * t.slotsPerLine())
 	for i := range s.seen {
 		s.add(&s.seen[i])
 	}
@@ -139,6 +139,16 @@ func (s *surveyor) slots(at uint64, want layout.SegmentHeader) error {
 		if link, ok = layout.DecodeSegmentLink(t.pool.Load(link + layout.SegmentNext)); !ok || n > recovery.MaxChain {
 			return t.pool.Corrupt("segment", s.chain[n], "its link to an overflow segment is damaged")
 		}
+	}
+	if t.inline {
+		return t.eachInline(at, want, func(found inlineEntry, segment uint64, line int, chained bool) error {
+			e := surveyed{key: layout.InlineKeyBytes, value: layout.InlineValueBytes, probe: t.probesTo(found.hash, line)}
+			if chained {
+				e.probe = t.probesTo(found.hash, -1) + (slices.Index(s.chain, segment)-1)*t.lines + line + 1
+			}
+			s.seen = append(s.seen, e)
+			return nil
+		})
 	}
 	return t.eachSlot(at, want, func(segment uint64, line int, chained bool, word uint64) error {
 		e := surveyed{block: layout.SlotRecord(word), probe: layout.SlotDisplacement(word) + 1}
@@ -161,7 +171,9 @@ func (s *surveyor) slots(at uint64, want layout.SegmentHeader) error {
 
 // add counts what is known to be there.
 func (s *surveyor) add(e *surveyed) {
-	s.block(e.block, e.sizeBytes)
+	if e.sizeBytes > 0 { // an inline entry lies in a segment
+		s.block(e.block, e.sizeBytes)
+	}
 	if e.probe == 0 {
 		return
 	}

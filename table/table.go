@@ -25,7 +25,9 @@ type Table struct {
 	pool       *pmem.Pool
 	geometry   pmem.Geometry
 	stripeBits uint
-	lines      int // bucket lines of a segment
+	lines      int  // bucket lines of a segment
+	inline     bool // entries lie in the bucket lines: inline.go
+	inlineMap  *layout.InlineMap
 	seed       uint64
 	collide    func(key []byte) uint64 // replaces the hash in tests of collisions
 	versions   uint64
@@ -133,6 +135,8 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 		geometry:   p.Geometry(),
 		stripeBits: p.Geometry().StripeBits(),
 		lines:      p.Geometry().Lines(),
+		inline:     p.Geometry().Inline,
+		inlineMap:  p.InlineMap(),
 		seed:       p.Header().HashSeed,
 		collide:    collide,
 		versions:   p.Regions().Versions,
@@ -309,6 +313,10 @@ func (t *Table) base(counts []uint64) {
 
 // hash is the seeded hash of a key.
 func (t *Table) hash(key []byte) uint64 {
+	if t.inline {
+		hash, _ := t.inlineOf(key)
+		return hash
+	}
 	if t.collide != nil {
 		return t.collide(bytes.Clone(key)) // cloned, so that key does not escape
 	}

@@ -3,6 +3,7 @@ package table
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"slices"
 
 	"pmemtable/internal/layout"
@@ -80,6 +81,17 @@ func (t *Table) tailNow() *logTail {
 	return tail
 }
 
+// findInTail is the tail's find. An inline entry's key is not at hand.
+func (t *Table) findInTail(f *found, tail *logTail, key []byte, hash uint64) (says bool) {
+	if !t.inline {
+		return tail.find(f, key)
+	}
+	if says = tail.find(f, t.inlineKey(nil, hash, f.want)); says && f.outcome == present {
+		f.word = binary.LittleEndian.Uint64(f.value)
+	}
+	return says
+}
+
 // find fills f from the tail, and tells whether the tail says anything of the key.
 func (l *logTail) find(f *found, key []byte) bool {
 	e, ok := l.entries[string(key)]
@@ -128,6 +140,9 @@ func (t *Table) beyond(tail *logTail) (more int) {
 	var f found
 	for i := range tail.ordered {
 		e := &tail.ordered[i]
+		if t.inline {
+			_, f.want = t.inlineOf(e.key)
+		}
 		t.findIn(&f, t.pool.Load(t.rootAt(layout.StripeOf(e.hash, t.stripeBits))), e.key, e.hash)
 		if tail.entries[string(e.key)].record != nil {
 			more++

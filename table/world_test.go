@@ -121,6 +121,9 @@ func (w *world) open() {
 // key is the i-th key: of many lengths, none among them.
 func (w *world) key(i uint16) []byte {
 	n := int(i) % w.keys
+	if w.po.Geometry.Inline {
+		return inlineBytes(uint64(n))
+	}
 	k := fmt.Appendf(nil, "%d", n)
 	if n == 0 {
 		return nil
@@ -131,6 +134,9 @@ func (w *world) key(i uint16) []byte {
 // value is one that no other operation stores.
 func (w *world) value(size uint16) []byte {
 	v := fmt.Appendf(nil, "%d:", w.count)
+	if w.po.Geometry.Inline {
+		return inlineBytes(uint64(w.count) * uint64(size%16)) // often 0
+	}
 	if size%16 == 0 {
 		return nil // often the same, so that compare-and-swap meets it again
 	}

@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"runtime"
 )
@@ -57,7 +58,7 @@ func (t *Table) Swap(key, value []byte) (old []byte, existed bool, err error) {
 	defer runtime.KeepAlive(t)
 	m := mutation{kind: store, key: key, value: value, keep: true}
 	err = t.mutate(&m)
-	return m.previous(), m.existed, err
+	return t.previous(&m), m.existed, err
 }
 
 // GetAndDelete removes key and returns a copy of what was there, which the caller
@@ -66,11 +67,14 @@ func (t *Table) GetAndDelete(key []byte) (old []byte, existed bool, err error) {
 	defer runtime.KeepAlive(t)
 	m := mutation{kind: remove, key: key, keep: true}
 	err = t.mutate(&m)
-	return m.previous(), m.existed, err
+	return t.previous(&m), m.existed, err
 }
 
 // previous is the old value: nil only for an absent key.
-func (m *mutation) previous() []byte {
+func (t *Table) previous(m *mutation) []byte {
+	if t.inline && m.existed {
+		return binary.LittleEndian.AppendUint64(nil, m.words.old)
+	}
 	if m.existed && m.old == nil {
 		return []byte{}
 	}
@@ -113,21 +117,31 @@ func (t *Table) Update(key []byte, fn func(old []byte, exists bool) (new []byte,
 
 // updateTo applies what fn decided if the entry is still as fn saw it.
 func (t *Table) updateTo(key, seen []byte, exists bool, value []byte, op Op) (done bool, err error) {
-	m := mutation{key: key, value: value, expect: seen}
-	switch {
-	case op == Keep && exists:
-		m.kind, m.value = holdsEqual, nil
-	case op == Keep, op == Remove && !exists:
-		m.kind, m.value = holdsAbsent, nil
-	case op == Store && exists:
-		m.kind = storeIfEqual
-	case op == Store:
-		m.kind = storeIfAbsent
-	case op == Remove:
-		m.kind, m.value = removeIfEqual, nil
-	default:
-		return false, fmt.Errorf("update: unknown operation %d", op)
+	kind, err := updateKind(exists, op)
+	if err != nil {
+		return false, err
+	}
+	m := mutation{kind: kind, key: key, expect: seen}
+	if kind.stores() {
+		m.value = value
 	}
 	err = t.mutate(&m)
 	return m.changed || m.held, err
+}
+
+// updateKind is the mutation that does what fn decided.
+func updateKind(exists bool, op Op) (mutationKind, error) {
+	switch {
+	case op == Keep && exists:
+		return holdsEqual, nil
+	case op == Keep, op == Remove && !exists:
+		return holdsAbsent, nil
+	case op == Store && exists:
+		return storeIfEqual, nil
+	case op == Store:
+		return storeIfAbsent, nil
+	case op == Remove:
+		return removeIfEqual, nil
+	}
+	return 0, fmt.Errorf("update: unknown operation %d", op)
 }

@@ -23,11 +23,12 @@ const (
 // Geometry holds the sizes chosen when a pool is created. They are written to
 // the header once and win over any option afterwards.
 type Geometry struct {
-	Stripes      int // power of two, 1 to MaxStripes
-	ChunkBytes   int // power of two, MinChunkBytes to MaxChunkBytes
-	SegmentBytes int // multiple of LineBytes, at least MinSegmentBytes, divides ChunkBytes
-	IntentBytes  int // multiple of PageBytes: bounds the size of a batch
-	LogBytes     int // power of two from MinLogBytes to MaxLogBytes: room for the log; 0 for none
+	Stripes      int  // power of two, 1 to MaxStripes
+	ChunkBytes   int  // power of two, MinChunkBytes to MaxChunkBytes
+	SegmentBytes int  // multiple of LineBytes, at least MinSegmentBytes, divides ChunkBytes
+	IntentBytes  int  // multiple of PageBytes: bounds the size of a batch
+	LogBytes     int  // power of two from MinLogBytes to MaxLogBytes: room for the log; 0 for none
+	Inline       bool // entries of two words, in the bucket lines; at least MinInlineStripes
 }
 
 // Bounds of a geometry. The small ends exist for tests: with them every program
@@ -51,6 +52,8 @@ func (g Geometry) Validate() error {
 	switch {
 	case g.Stripes < 1 || g.Stripes > MaxStripes || bits.OnesCount(uint(g.Stripes)) != 1:
 		return fmt.Errorf("stripes: %d is not a power of two from 1 to %d", g.Stripes, MaxStripes)
+	case g.Inline && g.Stripes < MinInlineStripes:
+		return fmt.Errorf("stripes: %d are fewer than the %d that inline entries need", g.Stripes, MinInlineStripes)
 	case g.ChunkBytes < MinChunkBytes || g.ChunkBytes > MaxChunkBytes || bits.OnesCount(uint(g.ChunkBytes)) != 1:
 		return fmt.Errorf("chunk size: %d is not a power of two from %d to %d", g.ChunkBytes, MinChunkBytes, MaxChunkBytes)
 	case g.SegmentBytes < MinSegmentBytes || g.SegmentBytes > MaxSegmentBytes || bits.OnesCount(uint(g.SegmentBytes)) != 1:

@@ -34,6 +34,9 @@ type Header struct {
 	_            [4]byte
 }
 
+// FeatureInline: the entries are inline, see Geometry.
+const FeatureInline = 1 << 0
+
 // The header is pinned: a change of its size or of these offsets is another format.
 const (
 	_ = uint(unsafe.Sizeof(Header{}) - 80)
@@ -58,7 +61,7 @@ const crcAt = PageBytes - 4
 
 // Geometry returns the sizes that the header records.
 func (h *Header) Geometry() Geometry {
-	return Geometry{int(h.Stripes), int(h.ChunkBytes), int(h.SegmentBytes), int(h.IntentBytes), int(h.LogBytes)}
+	return Geometry{int(h.Stripes), int(h.ChunkBytes), int(h.SegmentBytes), int(h.IntentBytes), int(h.LogBytes), h.Features&FeatureInline != 0}
 }
 
 // Encode writes the header into page, a zeroed page.
@@ -92,8 +95,8 @@ func DecodeHeader(page []byte) (*Header, error) {
 		return nil, fmt.Errorf("%w: byte order mark %08x", ErrVersion, h.Endian)
 	case h.Version != FormatVersion:
 		return nil, fmt.Errorf("%w: format version %d, this program reads %d", ErrVersion, h.Version, FormatVersion)
-	case h.Features != 0:
-		return nil, fmt.Errorf("%w: features %x are not known to this program", ErrVersion, h.Features)
+	case h.Features&^FeatureInline != 0:
+		return nil, fmt.Errorf("%w: features %x are not known to this program", ErrVersion, h.Features&^FeatureInline)
 	}
 	if err := h.Geometry().Validate(); err != nil {
 		return nil, fmt.Errorf("%w header: %w", ErrDamaged, err)

@@ -91,7 +91,7 @@ func DecodeSegment(b []byte, at uint64) (s SegmentHeader, ok bool) {
 	}
 	return s, w0>>56 == segmentMark && getWord(b[24:]) == at &&
 		getWord(b[segmentCRC:]) == uint64(crc32.Checksum(b[:segmentCRC], Castagnoli)) &&
-		s.Reach > 0 && s.Reach <= WindowLines*SlotsPerLine
+		s.Reach > 0 && s.Reach <= max(WindowLines*SlotsPerLine, InlineProbes*InlineSlotsPerLine)
 }
 
 // SegmentLink encodes the link to an overflow segment.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pmemtable/cmd/pmemctl/internal/inspect"
 	"pmemtable/cmd/pmemctl/internal/records"
 	"pmemtable/cmd/pmemctl/internal/screen"
 	"pmemtable/table"
@@ -85,7 +86,7 @@ func exitCode(err error) int {
 		return ExitCorrupt
 	case errors.Is(err, table.ErrFull), errors.Is(err, table.ErrPoisoned):
 		return ExitIO
-	case errors.Is(err, table.ErrTooLarge), errors.Is(err, fs.ErrExist),
+	case errors.Is(err, table.ErrTooLarge), errors.Is(err, table.ErrEntrySize), errors.Is(err, inspect.ErrInline), errors.Is(err, fs.ErrExist),
 		errors.Is(err, records.ErrCannotSay), errors.Is(err, records.ErrColumnsOnly), errors.As(err, &line):
 		return ExitUsage
 	}

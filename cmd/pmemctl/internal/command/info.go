@@ -34,6 +34,7 @@ type infoDocument struct {
 	OpenedFrom       string             `json:"opened_from"`
 	OpenNanoseconds  int64              `json:"open_ns"`
 	Damage           string             `json:"damage,omitempty"`
+	Inline           bool               `json:"inline,omitempty"`
 }
 
 type survivesDocument struct {
@@ -73,7 +74,7 @@ func newInfoDocument(file string, s table.Stats) infoDocument {
 		FileSizeBytes: s.FileSizeBytes,
 		Epoch:         s.Epoch, CommittedEpoch: s.CommittedEpoch, CommitSequence: s.CommitSequence, Generation: s.Generation,
 		LogSizeBytes: s.LogSizeBytes, LogUsedBytes: s.LogUsedBytes, PendingLog: newPendingDocument(s.LogPending),
-		OpenedFrom: s.OpenedFrom, OpenNanoseconds: s.OpenDuration.Nanoseconds(), Damage: s.Damage,
+		OpenedFrom: s.OpenedFrom, OpenNanoseconds: s.OpenDuration.Nanoseconds(), Damage: s.Damage, Inline: s.Inline,
 	}
 	for _, durability := range durabilities {
 		d.Survives = append(d.Survives, survivesDocument{durability.String(), s.SurvivesWith(durability)})
@@ -92,6 +93,9 @@ func printInfo(out *output, file string, s table.Stats) {
 		out.line("entries", "%s", countText(s.Entries))
 	} else {
 		out.line("entries", "not counted at the last closing, if there was one (pmemctl count does it)")
+	}
+	if s.Inline {
+		out.line("form", "inline: keys and values of eight bytes, in the bucket lines")
 	}
 	out.line("size", "%s", bytesText(s.FileSizeBytes))
 	out.line("geometry", "%s, chunks of %s, segments of %s", plural(s.Stripes, "stripe"), bytesText(s.ChunkSizeBytes), bytesText(s.SegmentSizeBytes))

@@ -9,6 +9,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 
 	"pmemtable/internal/layout"
@@ -25,9 +26,23 @@ type File struct {
 	hash     recovery.Hash
 }
 
+// ErrInline: the entries of a table lie in its bucket lines, of which nothing here
+// knows what they mean.
+var ErrInline = errors.New("the table's entries are inline, and only tables with records can be inspected " +
+	"(info, stats, check, get, scan, export and repair know both)")
+
 // Open opens a file read-only. One whose fixed parts are damaged is opened as far
-// as that can be done, while no process has it open for writing.
+// as that can be done, while no process has it open for writing. ErrInline for a table
+// of inline entries.
 func Open(path string) (*File, error) {
+	f, err := openAny(path)
+	if err == nil && f.geometry.Inline {
+		return nil, errors.Join(&os.PathError{Op: "inspect", Path: path, Err: ErrInline}, f.Close())
+	}
+	return f, err
+}
+
+func openAny(path string) (*File, error) {
 	p, err := pmem.Open(path, pmem.Options{ReadOnly: true})
 	if errors.Is(err, pmem.ErrCorrupt) {
 		var openErr error

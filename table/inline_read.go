@@ -1,0 +1,123 @@
+package table
+
+import (
+	"encoding/binary"
+	"runtime"
+
+	"pmemtable/internal/layout"
+	"pmemtable/pmem"
+	"pmemtable/recovery"
+)
+
+// findInline looks a hash up in a segment and its chain.
+func (t *Table) findInline(f *found, segment, hash uint64) {
+	p, first := t.pool, segment
+	more := t.scanInline(f, segment, hash, false)
+	for n := 0; more && n < recovery.MaxChain; n++ {
+		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
+		if !ok {
+			f.damage("segment", segment)
+			return
+		}
+		if next == 0 {
+			break
+		}
+		segment = next
+		more = t.scanInline(f, segment, hash, true)
+	}
+	stripe := layout.StripeOf(hash, t.stripeBits)
+	if segment == first {
+		t.drainInFlight(stripe, first, first+uint64(t.geometry.SegmentBytes))
+	} else { // the chain may lie anywhere
+		t.drainInFlight(stripe, 1, ^uint64(0))
+	}
+}
+
+// scanInline is scan for inline entries.
+func (t *Table) scanInline(f *found, segment, hash uint64, chained bool) (more bool) {
+	p := t.pool
+	if segment%layout.LineBytes != 0 || p.Bytes(segment, t.geometry.SegmentBytes) == nil {
+		f.damage("segment", segment)
+		return false
+	}
+	overlay := t.overlay.Load()
+	want := f.want
+	walk := t.walkLines(hash, chained)
+	for l, ok := walk.Next(); ok; l, ok = walk.Next() {
+		at := segment + layout.LineBytes*uint64(l+1)
+		line := p.Line(at)
+		for i := 0; i < layout.SlotsPerLine; i += layout.InlineSlotBytes / layout.WordBytes {
+			word := line.Load(i)
+			if overlay == nil && !layout.InlineIs(word, want) {
+				continue
+			}
+			value := line.Load(i + 1)
+			if overlay != nil {
+				slot := at + uint64(i)*layout.WordBytes
+				word, value = t.overlaid(slot, word), t.overlaid(slot+layout.WordBytes, value)
+			}
+			if held, holds := layout.InlineHolds(word, value); holds && layout.InlineIs(word, want) {
+				f.outcome, f.block, f.word = present, 0, held
+				return false
+			}
+		}
+		if line.Load(0)&layout.SlotOverflow == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// drainInFlight makes the slot durable that a writer of the stripe has in flight, if it
+// lies in a segment that was read from first to before end.
+func (t *Table) drainInFlight(stripe int, first, end uint64) {
+	if !t.pool.Flushes() {
+		return
+	}
+	if at := t.pool.Load(t.versionAt(stripe) + layout.InlineInFlight); at >= first && at < end {
+		t.pool.Persist(pmem.Range{Offset: at, Bytes: layout.InlineSlotBytes})
+	}
+}
+
+// lookInline looks a hash up, without a lock. It tries until no block and no slot of
+// the stripe was used again meanwhile; a pin would hold back blocks alone.
+func (t *Table) lookInline(hash, want uint64) (value uint64, there bool, err error) {
+	if t.closing.Load() {
+		return 0, false, ErrClosed
+	}
+	stripe := layout.StripeOf(hash, t.stripeBits)
+	f := found{want: want}
+	for n := 0; ; n++ {
+		version := t.version(stripe)
+		t.find(&f, nil, hash)
+		if t.unchanged(stripe, version) {
+			break
+		}
+		if n < unpinnedTries {
+			continue
+		}
+		if t.pool.ReadOnly() && n > maxForeignTries {
+			return 0, false, errBusy
+		}
+		runtime.Gosched()
+	}
+	switch {
+	case t.closing.Load():
+		return 0, false, ErrClosed
+	case f.outcome == damaged:
+		return 0, false, t.damageError(&f)
+	}
+	return f.word, f.outcome == present, nil
+}
+
+// appendInline is AppendGet of inline entries.
+func (t *Table) appendInline(dst, key []byte) ([]byte, error) {
+	value, there, err := t.lookInline(t.inlineOf(key))
+	if err == nil && !there {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return dst, err
+	}
+	return binary.LittleEndian.AppendUint64(dst, value), nil
+}
