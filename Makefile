@@ -90,7 +90,7 @@ dax-long: ## all tests there (long)
 
 # The peers Pebble and Badger take minutes to compile, so they have a build tag;
 # LMDB needs cgo. Plots go to the directory PLOTS.
-.PHONY: bench-short bench bench-commit bench-cuts
+.PHONY: bench-short bench bench-commit bench-cuts bench-fixed
 PLOTS ?= $(or $(TMPDIR),/tmp)/pmemtable-plots
 PEERS = -tags peers$(shell test "$$(go env CGO_ENABLED)" = 1 && echo ,lmdb)
 
@@ -103,6 +103,9 @@ bench: ## the same with 1 and with 10 million entries (half an hour, 16 GB of me
 
 bench-commit: ## the cost of durability on this disk, beside bbolt, Pebble, LMDB (8 minutes)
 	cd bench && go run $(PEERS) ./commit
+
+bench-fixed: ## N=10000000 fixed-size entries beside the floor (2 minutes, 3 GB of shared memory)
+	cd bench && go run ./fixed -n $(or $(N),10000000)
 
 bench-cuts: ## how long commits and snapshots hold up writers, at 10 million entries (1 minute)
 	cd bench && go run ./cuts

@@ -3,8 +3,8 @@
 // mapping made in the same way, in the same run. A table's figures are ratios to
 // these.
 //
-// The mapping is divided as a table's is: an index of 12 bytes an entry, and
-// records of 128. So "one dependent read" is a bucket line's cost, and "two" that
+// The mapping is divided as a table's is: an index of 12 bytes an entry, or as many
+// as a table without records has, and records of 128. So "one dependent read" is a bucket line's cost, and "two" that
 // of a line and then the record that it names.
 package floor
 
@@ -19,7 +19,6 @@ import (
 )
 
 const (
-	indexBytes  = 12 // of index an entry
 	recordBytes = 128
 	lineBytes   = 64
 	wordBytes   = 8
@@ -51,9 +50,12 @@ type Floor struct {
 	ByCPU bool
 }
 
-// Open makes a pool in dir, of the size that a table of so many entries has, and
-// touches all of it.
-func Open(dir string, entries int) (*Floor, error) {
+// IndexBytes is how much index an entry of a table with records has.
+const IndexBytes = 12
+
+// Open makes a pool in dir, of the size that a table of so many entries has with so
+// many bytes of index for each, and touches all of it.
+func Open(dir string, entries, indexBytes int) (*Floor, error) {
 	media := pmem.DAX
 	if !flush.Available() {
 		media = pmem.Tmpfs
@@ -64,7 +66,7 @@ func Open(dir string, entries int) (*Floor, error) {
 	}
 	p.GiveUpSweep() // there is nothing to recover
 	f := &Floor{pool: p, seed: 1}
-	f.lines = uint64(entries)*indexBytes/lineBytes + 1
+	f.lines = uint64(entries)*uint64(indexBytes)/lineBytes + 1
 	f.count = uint64(entries) + 1
 	if f.index, err = f.region(f.lines * lineBytes); err == nil {
 		f.records, err = f.region(f.count * recordBytes)

@@ -7,7 +7,7 @@ import (
 )
 
 func TestMeasure(t *testing.T) {
-	f, err := Open(t.TempDir(), 5000)
+	f, err := Open(t.TempDir(), 5000, IndexBytes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func measureFloor() func(workload.FloorWork) (map[string]float64, error) {
 	return func(w workload.FloorWork) (map[string]float64, error) {
 		if f == nil {
 			var err error
-			if f, err = floor.Open(w.Dir, w.Entries); err != nil {
+			if f, err = floor.Open(w.Dir, w.Entries, floor.IndexBytes); err != nil {
 				return nil, err
 			}
 		}
