@@ -162,7 +162,8 @@ func goldenDirectory(t *testing.T) string {
 func makeLogged(t *testing.T, content []byte) {
 	t.Helper()
 	require.NoError(t, os.WriteFile("open.pmt", content, 0o600))
-	tab, err := table.Open("open.pmt", &table.Options{Media: pmem.PageCache})
+	// No larger, or it might grow ahead of need, or not.
+	tab, err := table.Open("open.pmt", &table.Options{Media: pmem.PageCache, MaxSize: int64(len(content))})
 	require.NoError(t, err)
 	require.NoError(t, tab.Put([]byte("vim"), []byte("in the root")))
 	require.NoError(t, tab.Put([]byte("new"), []byte("in the log")))
