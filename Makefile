@@ -13,7 +13,7 @@ build: ## compile all packages
 # go vet is make lint's. table comes first: its tests take longest, so that the others go
 # on beside them.
 test: ## all tests
-	go test -vet=off ./table ./...
+	go test -vet=off -timeout 30m ./table ./...
 
 # Not the house rules, which are of no running program. Without GORACE every process that
 # a test starts waits for a second at its end.

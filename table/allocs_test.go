@@ -106,6 +106,7 @@ func TestNoEntryOnTheHeap(t *testing.T) {
 // TestLargestValue stores a value of 1 GiB under a key of 65,535 bytes where just
 // one of them fits.
 func TestLargestValue(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes 4 GiB of memory")
 	}

@@ -90,6 +90,7 @@ func TestBatchKilled(t *testing.T) {
 	if words := childOf(batchKillEnv, 5); words != nil {
 		batchKillChild(t, words)
 	}
+	t.Parallel()
 	for n, c := range batchKillCases() {
 		t.Run(fmt.Sprint(c.media, " ", c.durability), func(t *testing.T) {
 			r := seeded(t)

@@ -215,6 +215,7 @@ func (m *member) prefix(have diskState, least, most int) (first, last, size int,
 }
 
 func TestPowerCutsUnderSeveralWriters(t *testing.T) {
+	t.Parallel()
 	const short = 2 * time.Millisecond
 	for _, c := range []struct {
 		durability table.Durability

@@ -143,6 +143,7 @@ func TestKill(t *testing.T) {
 	if words := childOf(killEnv, 4); words != nil {
 		killChild(t, words)
 	}
+	t.Parallel()
 	cases := killCases()
 	rounds := alone(200, 20, len(cases))
 	for i, c := range cases {

@@ -48,6 +48,7 @@ func TestReaderProcessBesideWriterProcess(t *testing.T) {
 	if words := childOf(foreignEnv, 3); words != nil {
 		foreignWriter(t, words)
 	}
+	t.Parallel()
 	for _, media := range []pmem.Media{pmem.Auto, pmem.Tmpfs, pmem.DAX} {
 		if media == pmem.DAX && !canFlush() {
 			continue
