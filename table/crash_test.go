@@ -266,7 +266,7 @@ func crashPrograms(k crashWorld, n int) [][]crashOp {
 // runCrashProgram crashes the last operation of a program everywhere: the ones before
 // are shorter programs of their own.
 func runCrashProgram(s crashSetup, image []byte, start crashContent, ops []crashOp, bench *crashBench) (crashtest.Figures, error) {
-	p := crashProgram{setup: s, start: start, ops: ops}
+	p := crashProgram{setup: s, settled: s.inline, start: start, ops: ops}
 	k := s.world()
 	oracle := newCrashOracle(p, k.extra[:30], bench)
 	oracle.known = [][]byte{k.a, k.b} // whatever the program, for bench.found
