@@ -152,8 +152,10 @@ func (h *crashHistory) Judge(crash *crashtest.Crash, bench *crashBench) error {
 	}
 	defer c.tab.Die()
 	reads := bench.slotReads(c.tab, crash.Image)
-	if _, err := c.tab.Reached(func(off uint64) error { reads.addBlock(c.tab.Pool(), off); return nil }); err != nil {
-		return err
+	if c.tab.LoggedSlot() == nil {
+		if _, err := c.tab.Reached(func(off uint64) error { reads.addBlock(c.tab.Pool(), off); return nil }); err != nil {
+			return err
+		}
 	}
 	crash.Read = bench.read(reads)
 	var history []porcupine.Operation

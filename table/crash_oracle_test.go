@@ -259,14 +259,15 @@ func (o *crashOracle) write(t *crashTable, meta []byte) (crashContent, error) {
 
 // checkSpace: every block is reachable or free, and not both; and what is found was born
 // before the session. Only of that it is true that nobody changes it while it is marked.
-// The table was not changed since it was opened. The reachable blocks are added to reads.
+// The table was not changed since it was opened. The reachable blocks are added to reads,
+// except behind a log: see slotReads.
 func (o *crashOracle) checkSpace(t *crashTable, reads *crashReads) error {
 	p := t.tab.Pool()
 	if p.Media() == pmem.PageCache {
 		t.tab.MakeRoom() // commits: what only an older root reaches is free after it
 	}
 	p.DrainShards()
-	g := p.Geometry()
+	g, logged := p.Geometry(), t.tab.LoggedSlot() != nil
 	total := 0
 	sizes := map[int]int{} // of blocks, by chunk
 	count := func(off uint64) error {
@@ -280,7 +281,9 @@ func (o *crashOracle) checkSpace(t *crashTable, reads *crashReads) error {
 			sizes[i] = size
 			total += g.ChunkBytes - size*blocks // what the division leaves over
 		}
-		reads.add(p, off, size)
+		if !logged {
+			reads.add(p, off, size)
+		}
 		total += size
 		return nil
 	}

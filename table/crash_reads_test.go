@@ -35,6 +35,9 @@ func (r *crashReads) addBlock(p *pmem.Pool, off uint64) {
 // slotReads is what an open reads beside the tree of the working root: what the
 // superblock slots of an image list for a commit by one sync, to find out whether the
 // commit was complete; and behind a log, which changes that tree, what the slot reaches.
+// There it is all that is read: the open builds the rest anew, and where depends on how
+// far the marking has come beside it, so that two judgements of images that are alike in
+// all that they read may differ in it.
 func (b *crashBench) slotReads(tab *table.Table, image []byte) (reads crashReads) {
 	p := tab.Pool()
 	g, arena := layout.Geometry(p.Geometry()), p.Regions().Arena
