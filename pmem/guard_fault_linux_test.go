@@ -10,12 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"pmemtable/flush"
 	"pmemtable/pmem"
 )
 
@@ -37,29 +35,5 @@ func TestGuardMakesAnErrorOfAFault(t *testing.T) {
 	before := debug.SetPanicOnFault(false)
 	require.False(t, before, "it is as it was before the Guard")
 	require.Error(t, p.Sync(), "a sync of a file that was cut off does not pass")
-	require.NoError(t, p.Close())
-}
-
-// TestPersistWritesEveryRangeBack: the simulator sees the ranges before they are put
-// into vectors for the assembly. A write-back of a page that is gone faults, so one
-// such range among many shows that its place in the vectors is reached.
-func TestPersistWritesEveryRangeBack(t *testing.T) {
-	if !flush.Available() {
-		t.Skip("no instruction to flush with")
-	}
-	path := filepath.Join(t.TempDir(), "p")
-	p, err := pmem.Open(path, pmem.Options{Geometry: small().Geometry, Media: pmem.DAX, MaxSizeBytes: 1 << 20})
-	require.NoError(t, err)
-	require.NoError(t, os.Truncate(path, 4096))
-	if p.Guard(func() error { p.PersistWord(8192); return nil }) == nil {
-		t.Skip("an emulated write-back, which touches nothing")
-	}
-	for _, n := range []int{1, 4, 5, 32, 64, 65, 130} {
-		for gone := range n {
-			ranges := slices.Repeat([]pmem.Range{{Offset: 64, Bytes: 8}}, n)
-			ranges[gone].Offset = 8192
-			require.ErrorIs(t, p.Guard(func() error { p.Persist(ranges...); return nil }), pmem.ErrCorrupt, "%d of %d", gone, n)
-		}
-	}
 	require.NoError(t, p.Close())
 }

@@ -98,13 +98,8 @@ func (s *Suite) Crash(trace *Trace) (Figures, error) {
 		deep.Add(f)
 		return err
 	})
-	figures.Images += deep.Images
-	figures.Deep += deep.Images
-	figures.Known += deep.Known
-	figures.Sampled += deep.Sampled
-	figures.Points += deep.Points
-	figures.Exhaustive += deep.Exhaustive
-	figures.Recoveries += deep.Traces
+	deep.Deep, deep.Recoveries, deep.Traces = deep.Images, deep.Traces, 0
+	figures.Add(deep)
 	return figures, err
 }
 
