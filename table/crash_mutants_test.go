@@ -340,6 +340,9 @@ func allMutantTraces(t *testing.T) (traces []mutantTrace) {
 		most = append(most, crashReaderTrace(t, crashX86, r, false), crashReaderTrace(t, crashX86, r, true))
 	}
 	most = append(most, crashWritersTrace(t, crashX86), crashTornTrace(t, crashCache, layout.SuperMetadata))
+	for _, r := range crashLeftovers(theCrashWorld())[:2] {
+		most = append(most, crashLeftoverTraces(t, crashX86, r)[0])
+	}
 	// What entries in the lines do otherwise, where nothing orders the words of a line.
 	inline := mutantTraces(t, crashInlineARM, "empty", "line", "chain")
 	for _, r := range crashReaders(theInlineWorld())[:2] {
