@@ -64,7 +64,11 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	p.Store(control+layout.ControlEpoch, s.Epoch)
 	// One drain for all is enough: until the session record is there, the next open
 	// decides as this one did. The working root pointer lies before the epoch.
-	roots = append(roots, inFlight(p)...)
+	for i := range p.Geometry().Stripes {
+		for _, slot := range InFlight(p, i) {
+			roots = append(roots, pmem.Range{Offset: slot, Bytes: layout.WordBytes})
+		}
+	}
 	p.Persist(append(roots, pmem.Range{Offset: control, Bytes: layout.ControlEpoch + layout.WordBytes})...)
 	if err := s.commitFirst(p); err != nil {
 		return nil, err
@@ -75,28 +79,31 @@ func Begin(p *pmem.Pool) (*Start, error) {
 	for i := range p.Geometry().Stripes {
 		at := p.Regions().Versions + uint64(i)*layout.LineBytes
 		p.Store(at, p.Load(at)+1)
-		if p.Load(at+layout.InlineInFlight) != 0 {
-			p.Store(at+layout.InlineInFlight, 0) // what it named is drained
+		for n := uint64(0); n < layout.InFlightSlots; n++ {
+			if at := at + layout.InFlight + n*layout.WordBytes; p.Load(at) != 0 {
+				p.Store(at, 0) // what it named is drained
+			}
 		}
 	}
 	pmem.Fence()
 	return s, nil
 }
 
-// inFlight returns the slots of inline entries that a kill may have left stored but not
-// drained: the session serves what they hold at once.
-func inFlight(p *pmem.Pool) (ranges []pmem.Range) {
-	if !p.Geometry().Inline || !p.Flushes() {
+// InFlight returns the slots of a stripe that its writer, or one who was killed, has
+// stored to and perhaps not drained: a session serves at once what they hold.
+func InFlight(p *pmem.Pool, stripe int) (slots []uint64) {
+	if !p.Flushes() {
 		return nil
 	}
-	for i := range p.Geometry().Stripes {
-		at := p.Load(p.Regions().Versions + uint64(i)*layout.LineBytes + layout.InlineInFlight)
+	line := p.Regions().Versions + uint64(stripe)*layout.LineBytes
+	for n := uint64(0); n < layout.InFlightSlots; n++ {
 		// After a power loss the word may be anything.
-		if at >= p.Regions().Arena && at%layout.InlineSlotBytes == 0 && p.Bytes(at, layout.InlineSlotBytes) != nil {
-			ranges = append(ranges, pmem.Range{Offset: at, Bytes: layout.InlineSlotBytes})
+		at := p.Load(line + layout.InFlight + n*layout.WordBytes)
+		if at >= p.Regions().Arena && at%layout.WordBytes == 0 && p.Bytes(at, layout.WordBytes) != nil {
+			slots = append(slots, at)
 		}
 	}
-	return ranges
+	return slots
 }
 
 // beginSession is step 5. A log that is to be taken up keeps the committed root the

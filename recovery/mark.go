@@ -24,8 +24,7 @@ type Marked struct {
 // and the caller sees to it that nothing of them is reused before Mark is done.
 //
 // On persistent memory, after an unclean end, it writes back what it reads and a
-// kill may have left undrained (directory words, overflow links, slots with the
-// pending bit), and drains before it returns, so that nothing behind an older word
+// kill may have left undrained (directory words, overflow links), and drains before it returns, so that nothing behind an older word
 // is reused before the newer one is durable.
 //
 // An error is damage, or ctx's: then nothing may be swept.
@@ -111,7 +110,6 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *St
 			late.link(at + layout.SegmentNext)
 			return true, errors.Join(ctx.Err(), once("segment", at, p.Geometry().SegmentBytes))
 		},
-		pending: func(at uint64) { p.PersistWord(at) },
 		slot: func(_ *segmentView, _, _ int, word uint64) error {
 			count++
 			return once("record", layout.SlotRecord(word), 1)

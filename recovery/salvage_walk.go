@@ -163,9 +163,9 @@ func (s *salvager) slot(word, at uint64, want layout.SegmentHeader) (reason stri
 	}
 	off := layout.SlotRecord(word)
 	switch {
-	case off == 0 && word != 0 && word&layout.SlotPending == 0:
+	case off == 0 && word != 0:
 		return "it is neither empty nor leads to a record"
-	case off == 0: // empty, or was being deleted
+	case off == 0:
 		return ""
 	case s.wasVisited(off):
 		return "another one leads to the same record"

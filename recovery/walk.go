@@ -19,10 +19,7 @@ type walk struct {
 	directory func(at uint64, depth uint) error
 	// segment returns false to pass over the segment's slots.
 	segment func(at uint64, h layout.SegmentHeader) (bool, error)
-	// pending gets the offset of every slot with the pending bit, one that was being
-	// deleted included.
-	pending func(at uint64)
-	// slot gets every slot that holds a record, pending or not.
+	// slot gets every slot that holds a record.
 	slot func(seg *segmentView, line, slot int, word uint64) error
 	// inline gets the entries of a pool of inline ones, of which slot gets none.
 	inline func(seg *segmentView, line, slot int, word, value uint64) error
@@ -160,9 +157,6 @@ func (w *walk) oneSegment(view *segmentView) error {
 			word := line.Load(s)
 			if w.overlay != nil {
 				word = w.load(at + uint64(s)*layout.WordBytes)
-			}
-			if word&layout.SlotPending != 0 && w.pending != nil {
-				w.pending(at + uint64(s)*layout.WordBytes)
 			}
 			if word&layout.SlotLinkMask == 0 {
 				continue

@@ -33,28 +33,6 @@ func (b *builder) setWord(off int, w uint64) { binary.LittleEndian.PutUint64(b.b
 // header writes the fixed words for a segment that will lie at offset at.
 func (b *builder) header(h layout.SegmentHeader, at uint64) { h.Encode(b.buf, at) }
 
-// tidy leaves out of a copied segment what says nothing about the copy.
-func (b *builder) tidy(inline bool) {
-	if inline {
-		b.tidyInline()
-	} else {
-		b.clearPending()
-	}
-}
-
-// clearPending clears every pending bit: it says nothing about a copy. A slot
-// that was being deleted becomes empty.
-func (b *builder) clearPending() {
-	for off := layout.LineBytes; off < len(b.buf); off += layout.WordBytes {
-		if w := b.word(off); w&layout.SlotPending != 0 {
-			if w &^= layout.SlotPending; w&layout.SlotLinkMask == 0 {
-				w &= layout.SlotOverflow
-			}
-			b.setWord(off, w)
-		}
-	}
-}
-
 // put adds a slot word in the first free line from first to before end, and says
 // which; every line that it passes gets the overflow bit. false: all are full,
 // and all have it now.

@@ -414,10 +414,8 @@ var equivalentMutants = []equivalentMutant{
 	{"table.(*Table).swapRoots call 2" + hoisted, "the pointer is one word, and readers begin at the new root after its drain"},
 	{"table.(*Table).swapRoots call 3: drain dropped", "that of the cleared intent follows at once"},
 	{"recovery.Begin call 2: drain dropped", "the session record is stored after a drain of its own"},
-	{"table.(*Table).publish call 3" + hoisted, "the pending bit tells readers to drain, and recovery nothing: TestReaderMakesDurableWhatItAnswers"},
-	{"table.(*putGroup).finish call 2" + hoisted, "the pending bit, likewise"},
-	{"table.(*Table).publishInline call 1" + hoisted, "a slot that is named in flight early only has readers drain it"},
-	{"table.(*Table).publishInline call 5" + hoisted, "the slot in flight, like the pending bit, is for readers, and for the session after a kill: TestReaderMakesDurableWhatItAnswers, TestKillThenPowerLoss"},
+	{"table.(*Table).takeOff call 1" + hoisted, "a slot that is named in flight early only has readers drain it"},
+	{"table.(*Table).land call 1" + hoisted, "the name of a slot in flight is for readers, and for the session after a kill: TestReaderMakesDurableWhatItAnswers, TestKillThenPowerLoss"},
 	{"table.(*overflowBits).add call 1" + hoisted, "an overflow bit that is durable early only makes lookups look further"},
 	{"table.(*Table).advanceVersions call 1" + hoisted, "versions matter to the readers of a live process, not across a crash"},
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"pmemtable/internal/layout"
 	"pmemtable/pmem"
 	"pmemtable/recovery/crashtest"
 )
@@ -17,7 +16,7 @@ import (
 const crashReadDone = 200
 
 // crashStoppedWriter does some operations, and is stopped in the last of them, an
-// update, between the store of the pending slot and its drain; meanwhile a reader gets
+// update, between the store of the slot and its drain; meanwhile a reader gets
 // the key.
 type crashStoppedWriter struct {
 	setup crashSetup
@@ -83,8 +82,8 @@ func (w crashStoppedWriter) write(c *crashTable, t *crashtest.Tracer) error {
 	return nil
 }
 
-// pendingStore finds the event at which the writer is to be stopped: the last store of a
-// slot with the pending bit.
+// pendingStore finds the event at which the writer is to be stopped: the last store
+// before the last drain, which is that of the slot.
 func (w crashStoppedWriter) pendingStore(image []byte) (int, error) {
 	tracer := crashtest.NewTracer(image)
 	c := crashTable{setup: w.setup, heap: pmem.NewHeap(image, w.setup.maxBytes()), hook: tracer}
@@ -97,16 +96,13 @@ func (w crashStoppedWriter) pendingStore(image []byte) (int, error) {
 	arena := w.setup.geometry(1).Regions().Arena
 	for n := len(trace.Events) - 1; n >= trace.Find(0, crashtest.Begin, len(w.ops)-1); n-- {
 		e := &trace.Events[n]
-		last := e.Word&layout.SlotPending != 0
-		if w.setup.inline { // the last store before the last drain
-			last = n+1 < len(trace.Events) && trace.Events[n+1].Kind == crashtest.WriteBack
-		}
+		last := n+1 < len(trace.Events) && trace.Events[n+1].Kind == crashtest.WriteBack
 		if last && e.Kind == crashtest.Store && e.Off >= arena {
 			return n, err
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("no slot was stored with the pending bit")
+		err = fmt.Errorf("no slot was stored and drained")
 	}
 	return 0, err
 }

@@ -9,6 +9,8 @@ import (
 
 // What a judgement reads of an image, so that crashes need not branch on the rest
 // (crashtest.Crash.Read): the fixed parts, the descriptors, and what some root reaches.
+// The versions, and the slots in flight beside them, are read, but decide nothing across a
+// power loss: whatever an open finds there, it goes on from.
 // What no root reaches is free, and nobody reads it: this is what the crash suite then
 // checks, with all of it as old as can be and as new.
 
@@ -78,10 +80,12 @@ func (b *crashBench) read(reads crashReads) func(line uint64) bool {
 	if fn, ok := b.reads[reads]; ok {
 		return fn
 	}
-	arena := b.writer.Regions().Arena
+	r := b.writer.Regions()
+	arena, versions := r.Arena, r.Versions
+	unversioned := versions + uint64(b.writer.Geometry().Stripes)*layout.LineBytes
 	fn := func(line uint64) bool {
 		if line < arena {
-			return true
+			return line < versions || line >= unversioned
 		}
 		n := (line - arena) / layout.LineBytes
 		return n/64 >= uint64(len(reads.lines)) || reads.lines[n/64]>>(n%64)&1 != 0

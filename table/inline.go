@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"pmemtable/internal/layout"
-	"pmemtable/pmem"
 )
 
 // A table of inline entries has no records: the slot of a key holds the key's hash,
@@ -30,10 +29,8 @@ import (
 // session that follows has a newer epoch, so the segment is copied before a store,
 // and the copy leaves all out that is no entry.
 //
-// Durable before visible: the stripe's line of the versions names the slot from
-// before its first store to behind its drain. A reader that finds it there, when it
-// has read the slot, makes the slot durable itself before it answers. A kill leaves
-// the name in the mapping, and the next session drains the slot before it serves.
+// The slot is in flight from before its first store to behind its last drain (see
+// flight.go). It lies in one line, as every aligned pair of words does.
 //
 // A reader without a lock loads word 0, then the value. Both are of one entry, unless
 // the slot was emptied and filled for another key in between: before a slot is used
@@ -224,24 +221,14 @@ func (t *Table) publishInline(s *stripe, m *mutation, at *place) {
 	c := t.inlineChange(m, at)
 	t.reuseSlot(s, &c)
 	logged := t.logChange(m)
-	flushes, flying := t.pool.Flushes(), t.versionAt(s.index)+layout.InlineInFlight
-	if flushes && t.asideOf == nil {
-		t.pool.Store(flying, c.slot)
-	}
+	t.takeOff(s, c.slot)
 	for i := range c.n {
 		t.pool.Store(c.stores[i].Offset, c.stores[i].Word)
-		if flushes && c.between && i == 0 {
-			t.pool.Persist(pmem.Range{Offset: c.slot, Bytes: layout.InlineSlotBytes})
+		if c.between && i == 0 {
+			t.pool.PersistWord(c.slot)
 		}
 	}
-	if flushes {
-		began := s.drainBegins()
-		t.pool.Persist(pmem.Range{Offset: c.slot, Bytes: layout.InlineSlotBytes})
-		t.drained(began)
-		if t.asideOf == nil {
-			t.pool.Store(flying, 0)
-		}
-	}
+	t.drainSlot(s, c.slot)
 	t.settle(s, m, at, logged)
 }
 

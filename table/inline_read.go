@@ -5,7 +5,6 @@ import (
 	"runtime"
 
 	"pmemtable/internal/layout"
-	"pmemtable/pmem"
 	"pmemtable/recovery"
 )
 
@@ -25,12 +24,7 @@ func (t *Table) findInline(f *found, segment, hash uint64) {
 		segment = next
 		more = t.scanInline(f, segment, hash, true)
 	}
-	stripe := layout.StripeOf(hash, t.stripeBits)
-	if segment == first {
-		t.drainInFlight(stripe, first, first+uint64(t.geometry.SegmentBytes))
-	} else { // the chain may lie anywhere
-		t.drainInFlight(stripe, 1, ^uint64(0))
-	}
+	t.drainRead(layout.StripeOf(hash, t.stripeBits), first, segment)
 }
 
 // scanInline is scan for inline entries.
@@ -66,17 +60,6 @@ func (t *Table) scanInline(f *found, segment, hash uint64, chained bool) (more b
 		}
 	}
 	return true
-}
-
-// drainInFlight makes the slot durable that a writer of the stripe has in flight, if it
-// lies in a segment that was read from first to before end.
-func (t *Table) drainInFlight(stripe int, first, end uint64) {
-	if !t.pool.Flushes() {
-		return
-	}
-	if at := t.pool.Load(t.versionAt(stripe) + layout.InlineInFlight); at >= first && at < end {
-		t.pool.Persist(pmem.Range{Offset: at, Bytes: layout.InlineSlotBytes})
-	}
 }
 
 // lookInline looks a hash up, without a lock. It tries until no block and no slot of

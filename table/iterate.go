@@ -228,9 +228,6 @@ func (t *Table) eachSlot(segment uint64, want layout.SegmentHeader, fn func(segm
 			line := p.Line(lineAt)
 			for i := range layout.SlotsPerLine {
 				word := t.overlaid(lineAt+uint64(i)*layout.WordBytes, line.Load(i))
-				if word&layout.SlotPending != 0 {
-					p.PersistWord(lineAt)
-				}
 				if word&layout.SlotLinkMask == 0 {
 					continue
 				}
@@ -239,6 +236,7 @@ func (t *Table) eachSlot(segment uint64, want layout.SegmentHeader, fn func(segm
 				}
 			}
 		}
+		t.drainInFlight(want.Stripe, segment, segment+uint64(t.geometry.SegmentBytes))
 		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
 		if !ok || n > recovery.MaxChain {
 			return p.Corrupt("segment", segment, "its link to an overflow segment is damaged")

@@ -120,11 +120,6 @@ func (t *Table) locateIn(at *place, segment uint64, want layout.SegmentHeader, k
 
 // locateLines goes through lines of the last of at.segments. more tells that the
 // key may lie further on, or that no free slot was found yet.
-//
-// A pending slot is one that a killed process stored and perhaps did not drain (or of
-// the same group of PutMany): its segment is of an older epoch until it is copied. A
-// writer that changes nothing copies nothing, so what it answers by is made durable
-// here, as in scan.
 func (t *Table) locateLines(at *place, first, end int, key []byte) (more bool, err error) {
 	if t.inline {
 		return t.locateInline(at), nil
@@ -142,17 +137,11 @@ func (t *Table) locateLines(at *place, first, end int, key []byte) (more bool, e
 			word := line.Load(i)
 			slotAt := lineAt + uint64(i)*layout.WordBytes
 			if word&layout.SlotLinkMask == 0 {
-				if word&layout.SlotPending != 0 {
-					t.pool.PersistWord(slotAt)
-				}
 				at.offer(slotAt, l, n, first, (l-first)*layout.SlotsPerLine+i >= reach)
 				continue
 			}
 			if !overflows || (word^at.tag)&layout.SlotTagMask != 0 {
 				continue
-			}
-			if word&layout.SlotPending != 0 {
-				t.pool.PersistWord(slotAt)
 			}
 			off := layout.SlotRecord(word)
 			rec, err := recovery.ReadRecord(t.pool, off)

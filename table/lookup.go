@@ -87,7 +87,7 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 		return
 	}
 	tag := layout.Tag(hash, t.stripeBits, shift)
-	home := layout.HomeLine(hash, t.lines)
+	home, first := layout.HomeLine(hash, t.lines), segment
 	more := t.scan(f, segment, home, home+layout.WindowLines, tag, shift, key)
 	for n := 0; more && n < recovery.MaxChain; n++ {
 		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
@@ -101,6 +101,7 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 		segment = next
 		more = t.scan(f, segment, 0, t.lines, tag, shift, key)
 	}
+	t.drainRead(layout.StripeOf(hash, t.stripeBits), first, segment)
 }
 
 // scan looks for the key in the lines from first to before end of a segment. more
@@ -120,16 +121,7 @@ func (t *Table) scan(f *found, segment uint64, first, end int, tag uint64, shift
 			if overlay {
 				word = t.overlaid(at+uint64(i)*layout.WordBytes, word)
 			}
-			if (word^tag)&layout.SlotTagMask != 0 || word&(layout.SlotLinkMask|layout.SlotPending) == 0 {
-				continue
-			}
-			if word&layout.SlotPending != 0 {
-				// Stored, perhaps not yet durable: nobody may act on it before it
-				// is. The writer is between its store and its drain, or was when it
-				// died. Writing a line back is not a store.
-				p.PersistWord(at)
-			}
-			if word&layout.SlotLinkMask == 0 {
+			if (word^tag)&layout.SlotTagMask != 0 || word&layout.SlotLinkMask == 0 {
 				continue
 			}
 			p.Prefetch(layout.SlotRecord(word) + layout.LineBytes) // on its way with the first line

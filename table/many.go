@@ -95,8 +95,7 @@ type putGroup struct {
 	waiting []int // stripes of which an op is left for later
 	later   []int // ops that need a structural change first, and those behind them
 	ranges  []pmem.Range
-	slots   []uint64 // that were stored
-	at      point    // when all of them are durable
+	at      point // when all of them are durable
 	watch   *watch
 	did     structural
 }
@@ -189,15 +188,15 @@ func (g *putGroup) publishLocked() error {
 	return err
 }
 
-// publish stores every slot of the group with its pending bit, makes them durable
-// by one drain, and clears the bits. A key that needs a structural change is left
+// publish stores every slot of the group and makes them durable by one drain, or by
+// more where so many are of one stripe that they cannot all be in flight. A key that needs a structural change is left
 // for later, and with it every later op of its stripe, so that their order holds.
 func (g *putGroup) publish() error {
 	t := g.table
 	if err := t.poison(); err != nil {
 		return err
 	}
-	g.ranges, g.slots = g.ranges[:0], g.slots[:0]
+	g.ranges = g.ranges[:0]
 	for i := range g.ops {
 		m := &g.ops[i]
 		s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
@@ -219,14 +218,14 @@ func (g *putGroup) publish() error {
 			slot = at.free
 			t.setOverflow(&at)
 		}
-		word := at.slotWord(m) | t.pool.Load(slot)&layout.SlotOverflow
-		if t.pool.Flushes() {
-			word |= layout.SlotPending
+		if s.flying == layout.InFlightSlots {
+			g.finish()
 		}
+		word := at.slotWord(m) | t.pool.Load(slot)&layout.SlotOverflow
 		logged := t.logChange(m)
+		t.takeOff(s, slot)
 		t.pool.Store(slot, word)
 		g.ranges = append(g.ranges, pmem.Range{Offset: slot, Bytes: layout.WordBytes})
-		g.slots = append(g.slots, slot)
 		t.settle(s, m, &at, logged)
 		g.at = g.at.and(m.at)
 	}
@@ -234,17 +233,14 @@ func (g *putGroup) publish() error {
 	return nil
 }
 
-// finish drains the group's slots and clears their pending bits. A slot may have
-// got an overflow bit since, from a later key of the group: it stays.
+// finish drains what of the group was stored.
 func (g *putGroup) finish() {
-	t := g.table
-	t.pool.Persist(g.ranges...)
-	if !t.pool.Flushes() {
+	if len(g.ranges) == 0 {
 		return
 	}
-	for _, slot := range g.slots {
-		if word := t.pool.Load(slot); word&layout.SlotPending != 0 {
-			t.pool.Store(slot, word&^layout.SlotPending)
-		}
+	g.table.pool.Persist(g.ranges...)
+	for _, i := range g.stripes {
+		g.table.land(&g.table.stripes[i])
 	}
+	g.ranges = g.ranges[:0]
 }

@@ -23,11 +23,10 @@ import (
 //  3. if the slot lies behind the home line and some line before it has no
 //     overflow bit yet, the bits are set and made durable. Alone they only make
 //     lookups look further.
-//  4. the slot is stored, with the pending bit, and made durable: before, the key
-//     is as it was; after, it is changed. In between, either; a reader that meets
-//     the pending bit makes the line durable itself before it answers.
-//  5. the pending bit is cleared. It means nothing to recovery, so it need not be
-//     durable.
+//  4. the slot is stored and made durable: before, the key is as it was; after, it is
+//     changed. In between, either; the slot is named as in flight, so that a reader
+//     makes it durable itself before it answers, and so does a session that follows
+//     a kill.
 //
 // The old record is retired after step 4: so it is reused only when no durable
 // slot can lead to it.
@@ -260,7 +259,7 @@ func (m *mutation) equals(at *place) bool {
 	return m.existed && bytes.Equal(at.record.Value, m.expect)
 }
 
-// publish is steps 3 to 5.
+// publish is steps 3 and 4.
 func (t *Table) publish(s *stripe, m *mutation, at *place) {
 	slot := at.slot
 	if slot == 0 {
@@ -268,15 +267,21 @@ func (t *Table) publish(s *stripe, m *mutation, at *place) {
 		t.setOverflow(at)
 	}
 	word := at.slotWord(m) | t.pool.Load(slot)&layout.SlotOverflow // which only a line's first slot has
+	logged := t.logChange(m)
+	t.takeOff(s, slot)
+	t.pool.Store(slot, word)
+	t.drainSlot(s, slot)
+	t.settle(s, m, at, logged)
+}
+
+// drainSlot makes the slot durable that the stripe has in flight.
+func (t *Table) drainSlot(s *stripe, slot uint64) {
 	if t.pool.Flushes() {
-		t.pool.Store(slot, word|at.tag|layout.SlotPending)
 		began := s.drainBegins()
 		t.pool.PersistWord(slot)
 		t.drained(began)
+		t.land(s)
 	}
-	logged := t.logChange(m)
-	t.pool.Store(slot, word)
-	t.settle(s, m, at, logged)
 }
 
 // logChange appends a mutation to the log, before it is published; see redoLog.add.

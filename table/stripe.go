@@ -33,6 +33,7 @@ type stripe struct {
 	freeable     []uint64 // scratch of collect
 
 	drains uint32 // that made a slot durable
+	flying int    // slots in flight: see flight.go
 
 	_ [2 * layout.LineBytes]byte
 }

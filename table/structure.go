@@ -167,7 +167,9 @@ func (t *Table) copySegment(s *stripe, k *kit, at *place, i int) (need, error) {
 	h.Birth, h.Overflow = t.epoch.Load(), i > 0
 	b := t.newBuilder()
 	copy(b.buf, t.pool.Bytes(old, len(b.buf)))
-	b.tidy(t.inline)
+	if t.inline {
+		b.tidyInline()
+	}
 	b.header(h, segment)
 	t.pool.Copy(segment, b.buf)
 	b.done()

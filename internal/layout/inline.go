@@ -39,12 +39,6 @@ const (
 	InlineProbes = 24
 )
 
-// InlineInFlight is the offset, in a stripe's version line, of a word that names the
-// slot which the holder of the stripe's lock has stored to and not drained yet, 0 for
-// none: whoever reads that slot on persistent memory drains it before he answers. It
-// is never drained itself: a session that follows a kill finds it in the mapping.
-const InlineInFlight = WordBytes
-
 // The multipliers of the mix, and their inverses modulo 2^64. (The structure and the
 // constants are those of the finalizer of MurmurHash3 in Stafford's variant 13.)
 const (

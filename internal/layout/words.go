@@ -51,7 +51,7 @@ func DecodeDirectoryWord(w uint64) (segment uint64, depth, tagShift uint, ok boo
 
 // A slot:
 //
-//	bit 0 pending | bit 1 overflow (slot 0 of a line only) | 2-3 displacement |
+//	bit 0 zero | bit 1 overflow (slot 0 of a line only) | 2-3 displacement |
 //	4-23 tag | 24-63 offset/16 of the record
 //
 // A slot without an offset is empty. The displacement is how many lines after
@@ -59,7 +59,6 @@ func DecodeDirectoryWord(w uint64) (segment uint64, depth, tagShift uint, ok boo
 // reading the record; in an overflow segment, where any line may hold any key,
 // it is zero and means nothing.
 const (
-	SlotPending  = 1 << 0 // stored, perhaps not yet durable (DAX only)
 	SlotOverflow = 1 << 1 // some key that probes this line lives further on
 
 	slotDisplacementShift = 2
@@ -84,6 +83,16 @@ func SlotRecord(w uint64) uint64 { return w >> slotLinkShift * UnitBytes }
 
 // SlotDisplacement returns how many lines after its home line the slot lies.
 func SlotDisplacement(w uint64) int { return int(w & slotDisplacementMask >> slotDisplacementShift) }
+
+// The line of a stripe's version has, behind the version, room for the offsets of the
+// slots that the holder of the stripe's lock has stored to and not drained yet, the
+// first zero ending them. Whoever reads such a slot on persistent memory drains it
+// before he answers. The line is never drained itself: a session that follows a kill
+// finds it in the mapping.
+const (
+	InFlight      = WordBytes // where they begin
+	InFlightSlots = SlotsPerLine - 1
+)
 
 // The 64-bit hash of a key is used from the top for the stripe, then for the
 // directory, while the home line comes from its low half.

@@ -148,7 +148,7 @@ func printSlot(out *output, s *inspect.Slot) {
 		return
 	}
 	pending := ""
-	if s.Pending {
+	if s.InFlight {
 		pending = ", not yet durable"
 	}
 	out.line(label, "%#016x: %s (%v)%s", uint64(s.Word), s.Verdict, s.Tag, pending)

@@ -125,9 +125,6 @@ func (f *File) line(at uint64) (*Object, error) {
 				c.Intact = false
 			}
 		}
-		if w&layout.SlotPending != 0 {
-			meaning += "; not yet durable"
-		}
 		if w&layout.SlotOverflow != 0 {
 			meaning += "; overflow"
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"pmemtable/internal/layout"
 	"pmemtable/recovery"
@@ -70,8 +71,8 @@ type Slot struct {
 	Word         Hex     `json:"word"`
 	Tag          Hex     `json:"tag"`
 	Displacement int     `json:"displacement"`
-	Pending      bool    `json:"pending"`
-	Verdict      string  `json:"verdict"` // one of the constants below
+	InFlight     bool    `json:"in_flight"` // stored, perhaps not yet durable
+	Verdict      string  `json:"verdict"`   // one of the constants below
 	Record       *Record `json:"record,omitempty"`
 }
 
@@ -247,7 +248,8 @@ func (f *File) segment(l *Lookup, at uint64, want layout.SegmentHeader, key []by
 
 func (f *File) slot(l *Lookup, line uint64, i int, key []byte) Slot {
 	word := f.load(line + uint64(i)*layout.WordBytes)
-	s := Slot{Slot: i, Word: Hex(word), Tag: Hex(word & layout.SlotTagMask), Pending: word&layout.SlotPending != 0,
+	s := Slot{Slot: i, Word: Hex(word), Tag: Hex(word & layout.SlotTagMask),
+		InFlight:     slices.Contains(recovery.InFlight(f.pool, l.Stripe), line+uint64(i)*layout.WordBytes),
 		Displacement: layout.SlotDisplacement(word)}
 	switch {
 	case word&layout.SlotLinkMask == 0:
