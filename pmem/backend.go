@@ -30,7 +30,7 @@ type backend interface {
 	close() error                               // releases the lock; the memory stays
 	identity() identity                         // of the file and this boot
 	writerLive() bool                           // another holds the writer's lock
-	release() (unmap func())                    // what frees the memory once nobody can reach it
+	release() (unmap func())                    // what frees the memory once nobody can reach it, nil for nothing
 	refresh() (int64, error)                    // size of a file that another process may have grown
 	shared() (beside bool)                      // a read-only open may lie beside a writer
 	description() (where string)                // for errors and Stats

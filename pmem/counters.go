@@ -67,7 +67,9 @@ func (p *Pool) beginCounters() {
 	p.storeCounter(p.regions.TableCounter(layout.CounterGeneration), 0)
 	for _, r := range p.geometry.CounterRanges() {
 		for at := r[0]; at < r[0]+r[1]; at += layout.WordBytes {
-			p.storeCounter(at, 0)
+			if p.Load(at) != 0 { // most are: a store is the dearer of the two
+				p.storeCounter(at, 0)
+			}
 		}
 	}
 	p.storeCounter(p.regions.TableCounter(layout.CounterBegan), uint64(time.Now().UnixNano()))

@@ -72,7 +72,7 @@ func (b *heapBackend) refresh() (int64, error) { return b.heap.bytes.Load(), nil
 func (b *heapBackend) identity() identity      { return b.heap.ident }
 func (b *heapBackend) description() string     { return "heap" }
 func (b *heapBackend) shared() bool            { return true }
-func (b *heapBackend) release() func()         { return func() {} }
+func (b *heapBackend) release() func()         { return nil }
 
 func (b *heapBackend) grow(newBytes int64) error {
 	limit := int64(len(b.heap.mem))

@@ -15,9 +15,10 @@ func (p *Pool) GrowLog(fromBytes, toBytes uint64) error {
 		}
 		return err
 	}
-	zeros := make([]byte, min(toBytes-fromBytes, 64<<10))
-	for end := p.regions.Log + toBytes; at < end; at += uint64(len(zeros)) {
-		p.Copy(at, zeros)
+	piece := zeros(int(min(toBytes-fromBytes, 64<<10)))
+	defer scratch.Put(piece)
+	for end := p.regions.Log + toBytes; at < end; at += uint64(len(*piece)) {
+		p.Copy(at, *piece)
 	}
 	return nil
 }

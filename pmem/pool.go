@@ -37,7 +37,9 @@ type Pool struct {
 	ident    identity
 
 	previous Session // as the open found it
-	session  Session // this writer's own; guarded by sessionMu
+	// opening is what a writer has read of the superblock slots, until its session begins.
+	opening *[2]knownSlot
+	session Session // this writer's own; guarded by sessionMu
 	// sessionMu also orders writes of the two session slots.
 	sessionMu sync.Mutex
 
@@ -64,7 +66,9 @@ func newPool(b backend, medium Media, opts Options) (*Pool, error) {
 	}
 	p.setBase(b.memory())
 	p.size.Store(uint64(b.sizeBytes()) / layout.PageBytes * layout.PageBytes)
-	runtime.AddCleanup(p, func(unmap func()) { unmap() }, b.release())
+	if unmap := b.release(); unmap != nil {
+		runtime.AddCleanup(p, func(unmap func()) { unmap() }, unmap)
+	}
 	return p, nil
 }
 
@@ -120,7 +124,9 @@ func (p *Pool) format(g Geometry) error {
 	h.Encode(page)
 	p.Copy(0, page)
 	empty := Superblock{Sequence: 1, CountsKnown: true, Roots: make([]uint64, g.Stripes), Counts: make([]uint64, g.Stripes)}
-	p.Copy(r.Superblock[0], empty.Encode(g))
+	b := make([]byte, g.SuperblockBytes())
+	empty.Encode(g, b)
+	p.Copy(r.Superblock[0], b)
 	p.Store(r.Control+layout.ControlRoot, r.Root[0])
 	session := Session{Sequence: 1, Medium: uint8(p.medium), Clean: 1, LastGood: empty.Sequence}
 	clear(page)
@@ -159,6 +165,9 @@ func (p *Pool) load() error {
 	// The record of an earlier session says that the writer is still choosing its root.
 	begun := p.previous.Clean == 0 && p.previous.Poisoned == 0 && p.SameFile() && p.SameBoot()
 	p.beside = p.readOnly && begun && p.backend.writerLive()
+	if !p.readOnly {
+		p.opening = new([2]knownSlot)
+	}
 	p.space = newAllocator(p, int(chunks))
 	return nil
 }

@@ -84,6 +84,7 @@ func (p *Pool) beginSession(s Session) error {
 	p.Store(p.regions.Control+layout.ControlReplaying, uint64(s.Replaying))
 	p.Store(p.regions.Control+layout.ControlSize, p.size.Load())
 	p.Store(p.regions.Control+layout.ControlGeneration, p.session.Generation)
+	p.opening = nil
 	p.space.expectSweep()
 	return nil
 }
@@ -106,9 +107,10 @@ func (p *Pool) EndReplay(floor uint64) error {
 func (p *Pool) writeSession() error {
 	p.session.Sequence++
 	at := p.regions.Session[p.session.Sequence&1^1]
-	page := make([]byte, layout.PageBytes)
-	p.session.Encode(page)
-	p.Copy(at, page)
+	page := zeros(layout.PageBytes)
+	defer scratch.Put(page)
+	p.session.Encode(*page)
+	p.Copy(at, *page)
 	p.Persist(Range{at, layout.PageBytes})
 	return p.syncRange(at, layout.PageBytes)
 }

@@ -2,6 +2,7 @@ package pmem
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -57,6 +58,7 @@ func (s *shard) push(class int, blocks []uint64, a *allocator) {
 		a.p.Free(blocks...)
 		return
 	}
+	s.blocks[class] = slices.Grow(s.blocks[class], len(blocks))
 	for i := len(blocks) - 1; i >= 0; i-- {
 		s.blocks[class] = append(s.blocks[class], blocks[i])
 	}

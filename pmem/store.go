@@ -124,11 +124,10 @@ func (p *Pool) syncRange(off uint64, n int) error {
 	if !p.syncs {
 		return nil
 	}
-	apply := func() error { return p.backend.syncRange(off, n) }
 	if h, ok := p.hook.(RangeHook); ok {
-		return h.SyncRange(off, n, apply)
+		return h.SyncRange(off, n, func() error { return p.backend.syncRange(off, n) })
 	}
-	return apply()
+	return p.backend.syncRange(off, n)
 }
 
 // rangeWriter is a backend that can store bytes and make them durable by one call.

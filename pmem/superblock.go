@@ -1,6 +1,11 @@
 package pmem
 
-import "pmemtable/internal/layout"
+import (
+	"slices"
+	"sync"
+
+	"pmemtable/internal/layout"
+)
 
 // Slot is a superblock slot that decoded well.
 type Slot struct {
@@ -21,7 +26,7 @@ func (p *Pool) Slots() []Slot {
 
 // intactSlots are the slots that are whole and not void, the newest first.
 func (p *Pool) intactSlots() []Slot {
-	var out []Slot
+	out := make([]Slot, 0, len(p.regions.Superblock))
 	for i := range p.regions.Superblock {
 		s, ok := p.readSlot(i)
 		if ok && s.Sequence >= p.previous.Floor {
@@ -95,6 +100,7 @@ func (p *Pool) blank(i int) bool {
 // sequence first, without which no slot is whole.
 func (p *Pool) voidBroken(i int) error {
 	at := p.regions.Superblock[i]
+	p.forgetSlot(i)
 	p.Store(at+layout.SuperSequence, 0)
 	if err := p.syncRange(at, layout.PageBytes); err != nil {
 		return err
@@ -130,8 +136,35 @@ func (p *Pool) Highest() (sequence, epoch uint64) {
 	return sequence, epoch
 }
 
+// knownSlot is a superblock slot that was read, nil if it was not.
+type knownSlot struct {
+	read bool
+	slot *Superblock
+}
+
+// readSlot decodes superblock slot i. The result is not to be changed: until the session
+// begins, a writer, who is alone till then, reads a slot once for all who ask.
 func (p *Pool) readSlot(i int) (*Superblock, bool) {
+	if p.opening == nil {
+		return p.decodeSlot(i)
+	}
+	known := &p.opening[i]
+	if !known.read {
+		known.slot, _ = p.decodeSlot(i)
+		known.read = true
+	}
+	return known.slot, known.slot != nil
+}
+
+func (p *Pool) decodeSlot(i int) (*Superblock, bool) {
 	return layout.DecodeSuperblock(p.geometry, p.Speculative(p.regions.Superblock[i], p.geometry.SuperblockBytes()))
+}
+
+// forgetSlot has superblock slot i read again, which is about to change.
+func (p *Pool) forgetSlot(i int) {
+	if p.opening != nil {
+		p.opening[i] = knownSlot{}
+	}
 }
 
 // SlotRoots is the offset of the stripe roots in superblock slot i, laid out as
@@ -153,10 +186,31 @@ func (p *Pool) Commit(s *Superblock, idle int) error {
 			return err
 		}
 	}
-	b := s.Encode(p.geometry)
-	p.Copy(p.regions.Superblock[idle], b)
-	p.Persist(Range{p.regions.Superblock[idle], len(b)})
+	p.storeSlot(idle, s)
 	return p.Sync()
+}
+
+// storeSlot stores s, or zeros if it is nil, to superblock slot i, and writes it back.
+func (p *Pool) storeSlot(i int, s *Superblock) {
+	at, b := p.regions.Superblock[i], zeros(p.geometry.SuperblockBytes())
+	defer scratch.Put(b)
+	if s != nil {
+		s.Encode(p.geometry, *b)
+	}
+	p.forgetSlot(i)
+	p.Copy(at, *b)
+	p.Persist(Range{at, len(*b)})
+}
+
+// scratch are buffers of what is put together before it is stored.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// zeros returns a buffer of n zeros from scratch.
+func zeros(n int) *[]byte {
+	b := scratch.Get().(*[]byte)
+	*b = slices.Grow((*b)[:0], n)[:n]
+	clear(*b)
+	return b
 }
 
 // SyncSlot makes a superblock slot that a killed process left durable, with what
@@ -174,10 +228,8 @@ func (p *Pool) SyncSlot(s *Slot) error {
 
 // VoidSlot zeroes superblock slot i durably.
 func (p *Pool) VoidSlot(i int) error {
-	at, n := p.regions.Superblock[i], p.geometry.SuperblockBytes()
-	p.Copy(at, make([]byte, n))
-	p.Persist(Range{at, n})
-	return p.syncRange(at, n)
+	p.storeSlot(i, nil)
+	return p.syncRange(p.regions.Superblock[i], p.geometry.SuperblockBytes())
 }
 
 // SlotMetadata is the offset of the metadata word of superblock slot i.

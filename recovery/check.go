@@ -206,10 +206,13 @@ func (c *checker) limit() {
 
 // addErr turns a walk's error into a problem.
 func (c *checker) addErr(err error) {
+	if err == nil {
+		return
+	}
 	var ce *pmem.CorruptError
 	if errors.As(err, &ce) {
 		c.add(Problem{ce.Object, ce.Offset, ce.Reason})
-	} else if err != nil {
+	} else {
 		c.add(Problem{"tree", 0, err.Error()})
 	}
 }
@@ -249,6 +252,9 @@ type entry struct {
 // stripe checks the tree of one stripe. Damage of the structure ends it, damage
 // of single entries does not.
 func (c *checker) stripe(stripe int, root uint64) {
+	if root == 0 {
+		return // an empty one
+	}
 	var (
 		local   Report
 		entries []entry

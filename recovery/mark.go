@@ -34,6 +34,9 @@ func Mark(ctx context.Context, p *pmem.Pool, s *Start, unlinked func(off uint64)
 		return nil, err
 	}
 	err := eachStripe(ctx, p, len(s.Roots.Stripes), defaultWorkers(), func(stripe int) error {
+		if s.Roots.Stripes[stripe] == 0 {
+			return nil // an empty one
+		}
 		return m.markStripe(ctx, p, stripe, s)
 	})
 	if err != nil {
@@ -56,10 +59,23 @@ func defaultWorkers() int { return runtime.GOMAXPROCS(0) / 2 }
 // eachStripe runs fn for every stripe, in their order, on several goroutines. An error
 // ends it and is returned.
 func eachStripe(ctx context.Context, p *pmem.Pool, stripes, workers int, fn func(stripe int) error) error {
+	if min(stripes, workers) <= 1 {
+		return p.Guard(func() error {
+			for i := range stripes {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := fn(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
-		errs = make([]error, max(1, min(stripes, workers)))
+		errs = make([]error, min(stripes, workers))
 	)
 	worker := func(w int) {
 		for errs[w] == nil {

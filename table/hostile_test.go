@@ -83,7 +83,9 @@ func (f *forgery) superblock(change func(s *layout.Superblock)) {
 	for _, at := range f.g.Regions().Superblock {
 		if s, ok := layout.DecodeSuperblock(f.g, f.image[at:]); ok {
 			change(s)
-			copy(f.image[at:], s.Encode(f.g))
+			slot := f.image[at:][:f.g.SuperblockBytes()]
+			clear(slot)
+			s.Encode(f.g, slot)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"hash/crc32"
 	"sync"
 )
 
@@ -49,9 +48,7 @@ func DecodeDescriptor(w uint64, index int) (Descriptor, bool) {
 }
 
 func descriptorCRC(w uint64, index int) uint32 {
-	var b [8]byte
-	putWord(b[:], w&0xffffffff|uint64(index)<<32)
-	return crc32.Checksum(b[:], Castagnoli)
+	return wordsCRC(w&0xffffffff | uint64(index)<<32)
 }
 
 // descriptorsPerChunk is the number of chunks that one chunk of descriptors describes.

@@ -67,7 +67,7 @@ func (h *Header) Geometry() Geometry {
 // Encode writes the header into page, a zeroed page.
 func (h *Header) Encode(page []byte) {
 	h.Magic, h.Endian, h.Version = Magic, endianMark, FormatVersion
-	mustEncode(page, h)
+	copy(page, inMemory(h))
 	binary.LittleEndian.PutUint32(page[crcAt:], crc32.Checksum(page[:crcAt], Castagnoli))
 }
 
@@ -80,7 +80,7 @@ func DecodeHeader(page []byte) (*Header, error) {
 		return nil, fmt.Errorf("%w: %d bytes are fewer than a header", ErrNotPool, len(page))
 	}
 	var h Header
-	mustDecode(page, &h)
+	copy(inMemory(&h), page)
 	if h.Magic != Magic {
 		return nil, fmt.Errorf("%w: it begins with % x", ErrNotPool, page[:8])
 	}
@@ -106,14 +106,9 @@ func DecodeHeader(page []byte) (*Header, error) {
 
 const reversedMark = 0x04030201
 
-func mustEncode(page []byte, v any) {
-	if _, err := binary.Encode(page, binary.LittleEndian, v); err != nil {
-		panic("layout: " + err.Error()) // fixed-size structs into pages: cannot fail
-	}
-}
-
-func mustDecode(page []byte, v any) {
-	if _, err := binary.Decode(page, binary.LittleEndian, v); err != nil {
-		panic("layout: " + err.Error())
-	}
+// inMemory is a fixed part as it lies in memory, which is as it lies in the file: its
+// fields are in order and of their own alignment, and a host of another byte order opens
+// no pool.
+func inMemory[T Header | Session](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }

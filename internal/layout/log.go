@@ -89,10 +89,7 @@ func frameBytes(word uint32) int {
 }
 
 func frameChecksum(frame []byte, seed, generation uint64) uint32 {
-	var salt [16]byte
-	binary.LittleEndian.PutUint64(salt[:], seed)
-	binary.LittleEndian.PutUint64(salt[8:], generation)
-	return crc32.Update(crc32.Checksum(salt[:], Castagnoli), Castagnoli, frame[4:])
+	return crc32.Update(wordsCRC(seed, generation), Castagnoli, frame[4:])
 }
 
 // Frame is a whole frame of the log.

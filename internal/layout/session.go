@@ -47,7 +47,7 @@ const (
 
 // Encode writes the record into page, a zeroed page.
 func (s *Session) Encode(page []byte) {
-	mustEncode(page, s)
+	copy(page, inMemory(s))
 	binary.LittleEndian.PutUint32(page[crcAt:], crc32.Checksum(page[:crcAt], Castagnoli))
 }
 
@@ -56,6 +56,6 @@ func DecodeSession(page []byte) (s Session, ok bool) {
 	if crc32.Checksum(page[:crcAt], Castagnoli) != binary.LittleEndian.Uint32(page[crcAt:]) {
 		return s, false
 	}
-	mustDecode(page, &s)
+	copy(inMemory(&s), page)
 	return s, s.Sequence != 0
 }

@@ -67,9 +67,8 @@ func (g Geometry) SuperblockBytes() int {
 	return int(roundUp(uint64(SuperRoots+2*g.Stripes*WordBytes+leastMaxExtents*extentBytes), PageBytes))
 }
 
-// Encode returns the slot's bytes.
-func (s *Superblock) Encode(g Geometry) []byte {
-	b := make([]byte, g.SuperblockBytes())
+// Encode writes the slot into b, as many zeros as a slot has bytes.
+func (s *Superblock) Encode(g Geometry, b []byte) {
 	le := binary.LittleEndian
 	le.PutUint64(b[SuperSequence:], s.Sequence)
 	le.PutUint64(b[superEpoch:], s.Epoch)
@@ -93,7 +92,6 @@ func (s *Superblock) Encode(g Geometry) []byte {
 		le.PutUint64(b[at+i*extentBytes+8:], uint64(e.Bytes)|uint64(e.CRC)<<32)
 	}
 	le.PutUint64(b[superCRC:], uint64(crc32.Checksum(b, Castagnoli)))
-	return b
 }
 
 // holdsRing tells whether a log can have a ring of this size; 0: no log.
@@ -131,6 +129,9 @@ func DecodeSuperblock(g Geometry, slot []byte) (*Superblock, bool) {
 		Roots:       words[:g.Stripes:g.Stripes],
 		Counts:      words[g.Stripes:],
 		Log:         LogSpan{le.Uint64(b[superLog:]), le.Uint64(b[superLog+8:]), le.Uint64(b[superLog+16:])},
+	}
+	if extents > 0 {
+		s.Extents = make([]Extent, 0, extents)
 	}
 	for i := range int(extents) {
 		at := SuperRoots + 2*g.Stripes*WordBytes + i*extentBytes

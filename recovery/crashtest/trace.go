@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -76,6 +77,9 @@ func (t *Trace) Resume(events int) *Tracer {
 // around the hook.
 func (t *Trace) Audit(medium []byte) error {
 	full := t.Full()
+	if bytes.Equal(full, medium) {
+		return nil
+	}
 	for i := range max(len(full), len(medium)) {
 		var want, got byte
 		if i < len(full) {

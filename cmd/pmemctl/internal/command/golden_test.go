@@ -201,7 +201,9 @@ func wrongCounts(t *testing.T, content []byte) []byte {
 	for _, at := range g.Regions().Superblock {
 		if s, ok := layout.DecodeSuperblock(g, content[at:]); ok {
 			s.Counts[0] += 5
-			copy(content[at:], s.Encode(g))
+			slot := content[at:][:g.SuperblockBytes()]
+			clear(slot)
+			s.Encode(g, slot)
 		}
 	}
 	return content
