@@ -43,6 +43,14 @@ func (t *Table) LoggedSlot() *pmem.Slot {
 // WaitCleared waits until the blocks of cleared trees are given back.
 func (t *Table) WaitCleared() { t.condemned.work.Wait() }
 
+// MarkError is the damage that the marking met, which Stats tells.
+func (t *Table) MarkError() error {
+	if err := t.opened.markErr.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Epoch is the current epoch.
 func (t *Table) Epoch() uint64 { return t.epoch.Load() }
 

@@ -259,6 +259,9 @@ type crashTable struct {
 	hook  pmem.Hook
 	tab   *table.Table
 	first uint64 // the epoch in which the session began
+	// beside: marking is done beside the callers, by another goroutine, which costs more
+	// than all else of an open. What is crashed is done so, what is judged at once.
+	beside bool
 }
 
 func (c *crashTable) open() error {
@@ -281,14 +284,18 @@ func (c *crashTable) judgeOpen() error {
 	c.first = c.tab.Epoch()
 	<-c.tab.Pool().Swept()
 	c.tab.Len() // waits for the count
-	if s := c.tab.Stats(); s.Damage != "" {
-		return errors.New("recovery found damage: " + s.Damage)
+	if err := c.tab.MarkError(); err != nil {
+		return fmt.Errorf("recovery found damage: %w", err)
 	}
 	return nil
 }
 
 func (c *crashTable) openPool(p *pmem.Pool) (err error) {
-	c.tab, err = table.OpenPool(p, &table.Options{Durability: c.setup.durability})
+	o := &table.Options{Durability: c.setup.durability}
+	if c.beside {
+		o = table.MarkBeside(o)
+	}
+	c.tab, err = table.OpenPool(p, o)
 	return err
 }
 
@@ -372,7 +379,7 @@ func (p crashProgram) String() string {
 func (p crashProgram) Run(t *crashtest.Tracer) ([]byte, error) {
 	image := t.Image()
 	heap := pmem.NewHeap(image, p.setup.maxBytes())
-	c := crashTable{setup: p.setup, heap: heap, hook: t}
+	c := crashTable{setup: p.setup, heap: heap, hook: t, beside: true}
 	if err := c.open(); err != nil {
 		return nil, err
 	}

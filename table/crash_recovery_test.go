@@ -42,7 +42,7 @@ func (r crashRecoverTable) Run(t *crashtest.Tracer) ([]byte, error) {
 		heap.Reboot()
 		heap.Reboot() // not the boot that the oracle's bench is in
 	}
-	c := crashTable{setup: r.setup, heap: heap, hook: t}
+	c := crashTable{setup: r.setup, heap: heap, hook: t, beside: true}
 	if err := c.open(); err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (l *crashSecondLife) run(t *crashtest.Tracer, known *crashOracle) error {
 	if err != nil {
 		return err
 	}
-	c := crashTable{setup: l.setup, heap: pmem.NewHeap(image, l.setup.maxBytes()), hook: t}
+	c := crashTable{setup: l.setup, heap: pmem.NewHeap(image, l.setup.maxBytes()), hook: t, beside: true}
 	p, err := pmem.OpenHeap(c.heap, pmem.Options{Media: l.setup.media, Hook: t})
 	if err == nil {
 		err = c.openPool(p)

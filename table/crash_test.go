@@ -129,8 +129,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv("PMEMTABLE_CRASH") != "" || os.Getenv("PMEMTABLE_MUTANTS") != "" {
 		// Each image leaves a table behind, and little lives long. On a busy machine the
 		// collector may fall behind, hence the limit.
-		debug.SetGCPercent(800)
-		debug.SetMemoryLimit(512 << 20)
+		debug.SetGCPercent(1600)
+		debug.SetMemoryLimit(1 << 30)
 	}
 	code := m.Run()
 	if os.Getenv("PMEMTABLE_CRASH") != "" && crashTotal.Images > 0 {

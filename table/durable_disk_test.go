@@ -98,7 +98,7 @@ func (d *disk) open(o *table.Options) (*table.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return table.OpenPool(p, o)
+	return table.OpenPool(p, table.MarkBeside(o))
 }
 
 // word returns the word at an offset of b.

@@ -7,13 +7,20 @@ import (
 	"pmemtable/pmem"
 )
 
-// OpenColliding is OpenPool with a hash of the test's own.
-func OpenColliding(p *pmem.Pool, opts *Options, hash func(key []byte) uint64) (*Table, error) {
+// MarkBeside has an open find free space beside the callers, as it does in files that are
+// larger than those of tests.
+func MarkBeside(opts *Options) *Options {
 	var o Options
 	if opts != nil {
 		o = *opts
 	}
-	return openPool(p, o, time.Now(), hash)
+	o.markBeside = true
+	return &o
+}
+
+// OpenColliding is OpenPool with a hash of the test's own.
+func OpenColliding(p *pmem.Pool, opts *Options, hash func(key []byte) uint64) (*Table, error) {
+	return openPool(p, *MarkBeside(opts), time.Now(), hash)
 }
 
 // Pool is the table's pool.

@@ -65,6 +65,8 @@ type Options struct {
 	// for, and without keys and values; at most ten a second. Each call then
 	// looks at the clock a few times. 0: none.
 	SlowOperation time.Duration
+
+	markBeside bool // mark beside the callers, however small the file: for tests
 }
 
 // poolOptions are the options of the pool below.

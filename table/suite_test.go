@@ -37,7 +37,7 @@ func withLog(stripes, logBytes int) pmem.Geometry {
 func openOn(t require.TestingT, h *pmem.Heap, po pmem.Options, o *table.Options) *table.Table {
 	p, err := pmem.OpenHeap(h, po)
 	require.NoError(t, err)
-	tab, err := table.OpenPool(p, o)
+	tab, err := table.OpenPool(p, table.MarkBeside(o))
 	require.NoError(t, err)
 	return tab
 }

@@ -80,6 +80,8 @@ type background struct {
 	work    sync.WaitGroup
 	counted chan struct{} // closed when every stripe's count is based, or never will be
 	marker  *protector
+
+	marksBeside bool // the marking is such work
 }
 
 // opening is how the open went, for Stats.
@@ -147,6 +149,7 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.counted = make(chan struct{})
+	t.marksBeside = o.markBeside || p.SizeBytes()-p.Regions().Arena > markAtOnceBytes
 	t.epochs.free = p.Free
 	for i := range t.stripes {
 		t.stripes[i].index, t.stripes[i].collectAt = i, retireCount
@@ -188,6 +191,10 @@ func (t *Table) beginView() error {
 	return err
 }
 
+// markAtOnceBytes: a file of chunks of no more than so many bytes is marked before the
+// open returns, in hardly more time than it takes to have another goroutine do it.
+const markAtOnceBytes = 1 << 20
+
 // begin begins a session for writing, and the marking of what the file holds.
 func (t *Table) begin() error {
 	s, err := recovery.Begin(t.pool)
@@ -222,7 +229,11 @@ func (t *Table) begin() error {
 		t.base(s.Counts)
 		close(t.counted)
 	}
-	t.work.Go(func() { t.mark(s) })
+	if t.marksBeside {
+		t.work.Go(func() { t.mark(s) })
+	} else {
+		t.mark(s)
+	}
 	if s.Decision.Log.Generation != 0 {
 		if err := t.replay(s); err != nil {
 			t.cancel()
