@@ -63,6 +63,19 @@ func PersistCLFLUSHOPT(vector unsafe.Pointer, count, streamBytes uintptr)
 //go:noescape
 func PersistCLFLUSH(vector unsafe.Pointer, count, streamBytes uintptr)
 
+// PersistLinesCLWB writes back the lines that the n bytes at p touch, and ends with
+// SFENCE: PersistCLWB of one entry without a source, in fewer instructions.
+//
+//go:noescape
+func PersistLinesCLWB(p unsafe.Pointer, n uintptr)
+
+// StoreRelease stores an aligned word after every store before it, which the processor
+// does by itself: no store overtakes another. Later loads may overtake this one, unlike
+// an atomic store of Go, which waits until the store is done.
+//
+//go:noescape
+func StoreRelease(p *uint64, word uint64)
+
 // PersistCache is for machines whose power supply saves the caches (eADR): it
 // copies and fences and writes no line back.
 //

@@ -68,6 +68,32 @@ TEXT ·WriteBackCLFLUSH(SB), NOSPLIT, $0-16
 	MOVQ $CLFLUSH_, BX
 	JMP  writeBack<>(SB)
 
+// func PersistLinesCLWB(p unsafe.Pointer, n uintptr)
+TEXT ·PersistLinesCLWB(SB), NOSPLIT, $0-16
+	MOVQ  p+0(FP), AX
+	MOVQ  n+8(FP), CX
+	TESTQ CX, CX
+	JZ    drain
+	ADDQ  AX, CX
+	ANDQ  $~63, AX
+
+line:
+	CLWB_AX
+	ADDQ $64, AX
+	CMPQ AX, CX
+	JB   line
+
+drain:
+	SFENCE
+	RET
+
+// func StoreRelease(p *uint64, word uint64)
+TEXT ·StoreRelease(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), AX
+	MOVQ word+8(FP), CX
+	MOVQ CX, (AX)
+	RET
+
 // func Prefetch(p unsafe.Pointer)
 TEXT ·Prefetch(SB), NOSPLIT, $0-8
 	MOVQ        p+0(FP), AX

@@ -156,6 +156,22 @@ func Persist(v []Entry) {
 	}
 }
 
+// PersistLines makes durable what was stored to the n bytes at p: it is Persist of one
+// entry without a source.
+func PersistLines(p unsafe.Pointer, n uintptr) {
+	if n <= callSizeBytes && persistLines(p, n) {
+		return
+	}
+	v := [1]Entry{{Dst: p, Len: n}}
+	Persist(v[:])
+}
+
+// StoreRelease stores an aligned word whole, after every access before it of the calling
+// goroutine. Who loads the word atomically and finds it there finds those stores too.
+// Unlike an atomic store of Go it does not keep later loads behind it: that takes a
+// [Fence]. The race detector does not see it.
+func StoreRelease(p *uint64, word uint64) { storeRelease(p, word) }
+
 // fitting counts the entries at the start of v that fit into one call. An
 // entry counts as 64 bytes at least: a single byte costs the write-back of a
 // line.

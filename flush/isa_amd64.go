@@ -57,6 +57,16 @@ func persist(vector unsafe.Pointer, count uintptr) {
 	}
 }
 
+// persistLines serves one method, and says whether that is the one in use.
+func persistLines(p unsafe.Pointer, n uintptr) bool {
+	if useCLWB {
+		amd64.PersistLinesCLWB(p, n)
+	}
+	return useCLWB
+}
+
+func storeRelease(p *uint64, word uint64) { amd64.StoreRelease(p, word) }
+
 func writeBack(p unsafe.Pointer, n uintptr) {
 	if useCache {
 		return

@@ -4,6 +4,7 @@ package flush
 
 import (
 	"runtime"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -63,6 +64,10 @@ func persist(vector unsafe.Pointer, count uintptr) {
 		panic(notAvailable)
 	}
 }
+
+func persistLines(unsafe.Pointer, uintptr) bool { return false }
+
+func storeRelease(p *uint64, word uint64) { atomic.StoreUint64(p, word) }
 
 func writeBack(p unsafe.Pointer, n uintptr) {
 	if useCache {

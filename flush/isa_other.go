@@ -2,7 +2,10 @@
 
 package flush
 
-import "unsafe"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 func architectureAvailable() bool { return false }
 
@@ -11,6 +14,10 @@ func instructions() []string { return nil }
 func use(string) {}
 
 func persist(unsafe.Pointer, uintptr) { panic(notAvailable) }
+
+func persistLines(unsafe.Pointer, uintptr) bool { return false }
+
+func storeRelease(p *uint64, word uint64) { atomic.StoreUint64(p, word) }
 
 func writeBack(unsafe.Pointer, uintptr) { panic(notAvailable) }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"pmemtable/internal/layout"
 )
@@ -78,6 +79,7 @@ type allocator struct {
 	classes      *layout.Classes
 	segmentClass int
 	shards       []shard
+	steady       atomic.Bool // see settle
 
 	mu        sync.Mutex
 	chunks    chunkTable
@@ -143,10 +145,15 @@ func (p *Pool) Alloc(sizeBytes, near int, urgency Urgency) (uint64, error) {
 	if !small {
 		return a.allocRun(sizeBytes, urgency)
 	}
-	s := &a.shards[near&(len(a.shards)-1)]
-	if off, ok := s.pop(class); ok {
+	s := a.shardOf(near)
+	if off := s.pop(class, a.classes.Sizes[class]); off != 0 {
 		return off, nil
 	}
+	return a.refill(s, class, urgency)
+}
+
+// refill takes a block, and some more for the shard.
+func (a *allocator) refill(s *shard, class int, urgency Urgency) (uint64, error) {
 	var got [shardMaxBlocks]uint64
 	blocks, err := a.take(class, got[:shardBatch(a.classes.Sizes[class])], urgency)
 	if err != nil {

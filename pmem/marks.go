@@ -216,6 +216,7 @@ func (p *Pool) Sweep(m *Marks) {
 	}
 	a.queue = nil
 	a.endSweep()
+	a.settle()
 }
 
 // sweepPage makes a page of chunks free of which nothing is marked or in use, if it is

@@ -23,6 +23,7 @@ type Pool struct {
 	syncs    bool          // Sync does something
 	readOnly bool
 	hook     Hook
+	plain    bool // stores go to the mapping, and nobody sees them
 
 	backend  backend
 	path     string
@@ -61,6 +62,7 @@ func newPool(b backend, medium Media, opts Options) (*Pool, error) {
 		p.medium = opts.Media
 	}
 	p.flushes, p.syncs = p.medium == DAX, p.medium == PageCache
+	p.plain = p.hook == nil && !p.readOnly
 	if p.flushes && p.hook == nil && !flush.Available() {
 		return nil, &MediumError{Path: p.path, Reason: "this build has no instruction that writes cache lines back"}
 	}

@@ -8,11 +8,14 @@ import "pmemtable/internal/layout"
 // nothing to gain.
 func (p *Pool) BeginCompaction() uint64 {
 	a := p.space
+	a.steady.Store(false)
+	p.DrainShards()
 	a.mu.Lock()
 	limit := a.compactable()
 	a.limit = limit
+	a.settle()
 	a.mu.Unlock()
-	p.DrainShards() // what they held from there on goes back, and stays
+	p.DrainShards() // what they hold from there on goes back, and stays
 	return a.chunkAt(limit)
 }
 
@@ -105,6 +108,7 @@ func (a *allocator) liftLimit() {
 		return
 	}
 	a.limit = noLimit
+	a.settle()
 	a.chunks.each(func(i int, c *chunk) {
 		if c.state == chunkSmall && c.nfree > 0 && !c.partial {
 			c.partial = true

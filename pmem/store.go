@@ -25,15 +25,21 @@ type Hook interface {
 	Sync(apply func() error) error
 }
 
-// Store stores an aligned word atomically. On persistent memory it is durable
-// only after a Persist of its line.
+// Store stores an aligned word whole, behind all stores before it. (Loads after it may
+// come first: what must not takes a Fence.) On persistent memory it is durable only after
+// a Persist of its line.
 func (p *Pool) Store(off, word uint64) {
-	p.mustHold(off, layout.WordBytes)
-	if p.hook != nil {
-		p.hook.Store(off, word, func() { p.storeWord(off, word) })
+	if p.plain && off < p.size.Load() {
+		p.storeWord(off, word)
 		return
 	}
-	p.storeWord(off, word)
+	p.storeHooked(off, word)
+}
+
+// storeHooked is Store where there is more to do, or something to complain of.
+func (p *Pool) storeHooked(off, word uint64) {
+	p.mustHold(off, layout.WordBytes)
+	p.hook.Store(off, word, func() { p.storeWord(off, word) })
 }
 
 // Copy stores bytes. Nobody else may be storing to the words that it touches,
@@ -42,16 +48,16 @@ func (p *Pool) Copy(off uint64, src []byte) {
 	if len(src) == 0 {
 		return
 	}
-	p.mustHold(off, len(src))
-	if p.hook != nil {
-		p.copyHooked(off, append([]byte(nil), src...))
+	if size := p.size.Load(); p.plain && off < size && uint64(len(src)) <= size-off {
+		p.storeBytes(off, src)
 		return
 	}
-	p.storeBytes(off, src)
+	p.copyHooked(off, append([]byte(nil), src...))
 }
 
-// copyHooked is apart so that src of Copy does not escape.
+// copyHooked is storeHooked for Copy. It is apart so that src of Copy does not escape.
 func (p *Pool) copyHooked(off uint64, src []byte) {
+	p.mustHold(off, len(src))
 	p.hook.Copy(off, src, func() { p.storeBytes(off, src) })
 }
 
@@ -64,6 +70,10 @@ func (p *Pool) Persist(ranges ...Range) {
 	}
 	if p.hook != nil {
 		persistHooked(p.hook, append([]Range(nil), ranges...))
+		return
+	}
+	if len(ranges) == 1 {
+		p.persistOne(ranges[0])
 		return
 	}
 	p.persist(ranges)
@@ -88,9 +98,16 @@ func persistHooked(hook Hook, ranges []Range) {
 }
 
 // PersistWord is Persist of the line that holds the word at off.
-func (p *Pool) PersistWord(off uint64) {
-	if p.flushes {
-		p.Persist(Range{off, layout.WordBytes})
+func (p *Pool) PersistWord(off uint64) { p.PersistRange(off, layout.WordBytes) }
+
+// PersistRange is Persist of one range.
+func (p *Pool) PersistRange(off uint64, sizeBytes int) {
+	switch {
+	case !p.flushes:
+	case p.hook != nil:
+		p.Persist(Range{off, sizeBytes})
+	default:
+		p.persistOne(Range{off, sizeBytes})
 	}
 }
 

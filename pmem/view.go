@@ -58,6 +58,22 @@ func (p *Pool) Bytes(off uint64, n int) []byte {
 	return (*[layout.MaxFileBytes]byte)(unsafe.Add(p.base, off))[:n:n]
 }
 
+// Segment returns the segment at off in place, as Bytes does; nil if none can lie there.
+func (p *Pool) Segment(off uint64) []byte {
+	if off%layout.LineBytes != 0 || off < p.regions.Arena {
+		return nil
+	}
+	return p.Bytes(off, p.geometry.SegmentBytes)
+}
+
+// ArenaBytes is Bytes for what can lie in the arena only.
+func (p *Pool) ArenaBytes(off uint64, n int) []byte {
+	if off < p.regions.Arena {
+		return nil
+	}
+	return p.Bytes(off, n)
+}
+
 // Speculative returns the n bytes at off as Bytes does, for a caller that knows
 // they may be changing and checks afterwards that they were not. Under the race
 // detector it is a copy made with atomic loads, since the detector cannot know
@@ -93,7 +109,11 @@ func copyWords(mem []byte) []byte {
 
 // storeWord is the one place that stores a word.
 func (p *Pool) storeWord(off, word uint64) {
-	atomic.StoreUint64((*uint64)(p.at(off)), word)
+	if race.Enabled {
+		atomic.StoreUint64((*uint64)(p.at(off)), word)
+		return
+	}
+	flush.StoreRelease((*uint64)(p.at(off)), word)
 }
 
 // storeBytes is the one place that stores bytes. Nobody else may be storing to
@@ -145,11 +165,6 @@ func (p *Pool) raiseShared(off, n uint64) {
 // persist writes the ranges back and drains. Up to maxPersistRanges are one assembly
 // call with one drain.
 func (p *Pool) persist(ranges []Range) {
-	if len(ranges) == 1 { // as most are
-		entry := [1]flush.Entry{{Dst: p.at(ranges[0].Offset), Len: uintptr(ranges[0].Bytes)}}
-		flush.Persist(entry[:])
-		return
-	}
 	if len(ranges) <= fewRanges { // a vector that costs little to clear
 		var entries [fewRanges]flush.Entry
 		p.persistIn(entries[:], ranges)
@@ -166,6 +181,9 @@ const (
 	fewRanges        = 4
 	maxPersistRanges = 64
 )
+
+// persistOne writes one range back and drains.
+func (p *Pool) persistOne(r Range) { flush.PersistLines(p.at(r.Offset), uintptr(r.Bytes)) }
 
 // persistIn is persist by a vector that is long enough.
 func (p *Pool) persistIn(entries []flush.Entry, ranges []Range) {

@@ -124,18 +124,17 @@ func (w *walk) chain(at uint64, want layout.SegmentHeader) error {
 // ReadSegment reads and checks the header of the segment at offset at, of which
 // the stripe, depth, prefix and tag shift are known.
 func ReadSegment(p *pmem.Pool, at uint64, want layout.SegmentHeader) (layout.SegmentHeader, error) {
-	if at%layout.LineBytes != 0 || at < p.Regions().Arena || p.Bytes(at, p.Geometry().SegmentBytes) == nil {
+	if p.Segment(at) == nil {
 		return want, p.Corrupt("segment", at, "it lies outside the file, or not on a line")
+	}
+	if want.Matches(p.Speculative(at, layout.SegmentHeaderBytes), at) {
+		return want, nil
 	}
 	h, ok := layout.DecodeSegment(p.Speculative(at, layout.SegmentHeaderBytes), at)
 	if !ok {
 		return h, p.Corrupt("segment", at, "its header is damaged")
 	}
-	if h.Stripe != want.Stripe || h.Depth != want.Depth || h.TagShift != want.TagShift ||
-		h.Prefix != want.Prefix || h.Overflow != want.Overflow {
-		return h, p.Corrupt("segment", at, "it is another segment than the one the directory refers to")
-	}
-	return h, nil
+	return h, p.Corrupt("segment", at, "it is another segment than the one the directory refers to")
 }
 
 func (w *walk) oneSegment(view *segmentView) error {

@@ -75,7 +75,10 @@ type batchRun struct {
 	metaBytes int
 	// onlyOver: do it only if this is the metadata record's block; 0 for always.
 	onlyOver uint64
-	oldMeta  locatedRecord // the one that it replaces; its offset is 0 for none
+	oldMeta  struct { // the one that it replaces
+		recovery.Record
+		offset uint64 // 0: none
+	}
 
 	// The plan, made under the locks of all stripes; the intent is its stores.
 	places  []place // of each op

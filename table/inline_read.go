@@ -30,7 +30,7 @@ func (t *Table) findInline(f *found, segment, hash uint64) {
 // scanInline is scan for inline entries.
 func (t *Table) scanInline(f *found, segment, hash uint64, chained bool) (more bool) {
 	p := t.pool
-	if segment%layout.LineBytes != 0 || p.Bytes(segment, t.geometry.SegmentBytes) == nil {
+	if p.Segment(segment) == nil {
 		f.damage("segment", segment)
 		return false
 	}

@@ -29,7 +29,9 @@ type place struct {
 	slot    uint64 // offset of the key's slot, 0: absent
 	segment int    // which of the segments it is in
 	word    uint64
-	record  locatedRecord
+	block   uint64 // of the record, which lies at bytes in place
+	bytes   []byte
+	shape   layout.RecordShape
 	value   uint64 // of an inline entry
 
 	// The first free slot within the segment's reach, or else anywhere a lookup
@@ -43,6 +45,13 @@ type place struct {
 	taken map[uint64]bool // free slots that a batch has planned to fill; nil for none
 }
 
+// reset forgets what was located before: nothing is looked at, found or free.
+func (at *place) reset() {
+	at.segments, at.far = 0, at.far[:0]
+	at.slot, at.value = 0, 0
+	at.free, at.beyond = 0, false
+}
+
 // seg returns the i-th segment that was looked at. (Most keys have one; a slice
 // of the struct's own array would put the struct on the heap.)
 func (at *place) seg(i int) uint64 {
@@ -51,6 +60,9 @@ func (at *place) seg(i int) uint64 {
 	}
 	return at.far[i-len(at.near)]
 }
+
+// oldValue is that of the record that was found, in place.
+func (at *place) oldValue() []byte { return at.bytes[at.shape.HeaderSize+at.shape.KeySize:] }
 
 func (at *place) addSegment(off uint64) {
 	if at.segments < len(at.near) {
@@ -66,7 +78,8 @@ func (at *place) addSegment(off uint64) {
 // key's. Damage is ErrCorrupt: a write that meets it changes nothing.
 func (t *Table) locate(s *stripe, at *place, key []byte, hash uint64) error {
 	p := t.pool
-	*at = place{taken: at.taken, want: at.want, root: p.Load(t.rootAt(s.index)), hash: hash, home: layout.HomeLine(hash, t.lines)}
+	at.reset()
+	at.root, at.hash, at.home = p.Load(t.rootAt(s.index)), hash, layout.HomeLine(hash, t.lines)
 	if at.root == 0 {
 		at.tag = layout.Tag(hash, t.stripeBits, 0)
 		return nil
@@ -144,12 +157,13 @@ func (t *Table) locateLines(at *place, first, end int, key []byte) (more bool, e
 				continue
 			}
 			off := layout.SlotRecord(word)
-			rec, err := recovery.ReadRecord(t.pool, off)
-			if err != nil {
-				return false, err
+			record, shape := recovery.IntactRecord(t.pool, off)
+			if record == nil {
+				return false, t.damageError(&found{object: "record", at: off})
 			}
-			if bytes.Equal(rec.Key, key) {
-				at.slot, at.word, at.segment, at.record = slotAt, word, n, locatedRecord{rec, off}
+			if bytes.Equal(record[shape.HeaderSize:shape.HeaderSize+shape.KeySize], key) {
+				at.slot, at.word, at.segment = slotAt, word, n
+				at.block, at.bytes, at.shape = off, record, shape
 				return false, nil
 			}
 		}

@@ -108,7 +108,7 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 // tells that the key may lie in the segment's chain.
 func (t *Table) scan(f *found, segment uint64, first, end int, tag uint64, shift uint, key []byte) (more bool) {
 	p := t.pool
-	if segment%layout.LineBytes != 0 || p.Bytes(segment, t.geometry.SegmentBytes) == nil {
+	if p.Segment(segment) == nil {
 		f.damage("segment", segment)
 		return false
 	}

@@ -8,7 +8,6 @@ import (
 
 	"pmemtable/internal/layout"
 	"pmemtable/pmem"
-	"pmemtable/recovery"
 )
 
 // Every change of one key is a mutation: a condition on what is there, and what
@@ -208,7 +207,7 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 		m.existed = at.slot != 0
 		m.words.old = at.value
 		if m.keep && m.existed {
-			m.old = append(m.old[:0], at.record.Value...)
+			m.old = append(m.old[:0], at.oldValue()...)
 		}
 		if !m.holds(&at) {
 			m.at, m.changed = s.last(), false
@@ -244,7 +243,7 @@ func (m *mutation) holds(at *place) bool {
 		m.held = !m.existed
 		return false
 	case storeIfBlock:
-		return m.existed && at.record.offset == m.block
+		return m.existed && at.block == m.block
 	case storeIfEqual, removeIfEqual:
 		return m.equals(at)
 	}
@@ -256,7 +255,7 @@ func (m *mutation) equals(at *place) bool {
 	if m.inline {
 		return m.existed && !m.words.never && at.value == m.words.expect
 	}
-	return m.existed && bytes.Equal(at.record.Value, m.expect)
+	return m.existed && bytes.Equal(at.oldValue(), m.expect)
 }
 
 // publish is steps 3 and 4.
@@ -329,7 +328,7 @@ func (t *Table) settle(s *stripe, m *mutation, at *place, logged uint64) {
 		t.noteBorn(s, m.record, layout.RecordBytes(len(m.key), len(m.value)))
 	}
 	if at.slot != 0 && !t.inline {
-		t.retire(s, at.record.offset, at.record.Birth, at.record.Size())
+		t.retireRecord(s, at.block, at.shape.Birth, len(at.bytes))
 	}
 	t.countChange(s, m, at.slot == 0)
 	s.lastChange, s.lastLogged = t.epoch.Load(), logged
@@ -380,10 +379,4 @@ func (o *overflowBits) persist(p *pmem.Pool) {
 		p.Persist(o.lines[:o.n]...)
 		o.n = 0
 	}
-}
-
-// locatedRecord is the record of the key that a writer found.
-type locatedRecord struct {
-	recovery.Record
-	offset uint64
 }

@@ -25,10 +25,11 @@ import (
 
 // retired is a block that nothing in the current tree links to any more.
 type retired struct {
-	block    uint64
-	birth    uint64
-	unlinked uint64 // the epoch
-	version  uint64 // of the stripe
+	block       uint64
+	birth       uint64
+	unlinked    uint64 // the epoch
+	version     uint64 // of the stripe
+	recordBytes int    // 0: it is no record
 }
 
 // Bounds of a stripe's list: then the version advances once for all of them.
@@ -40,12 +41,22 @@ const (
 // retire puts an unlinked block on the stripe's list. The stripe is locked, and
 // the unlinking is durable.
 func (t *Table) retire(s *stripe, block, birth uint64, sizeBytes int) {
+	t.retireAs(s, retired{block: block, birth: birth}, sizeBytes)
+}
+
+// retireRecord is retire for a record, whose block was taken for just its size.
+func (t *Table) retireRecord(s *stripe, block, birth uint64, sizeBytes int) {
+	t.retireAs(s, retired{block: block, birth: birth, recordBytes: sizeBytes}, sizeBytes)
+}
+
+func (t *Table) retireAs(s *stripe, r retired, sizeBytes int) {
 	if t.asideOf != nil { // nobody reads it
-		t.pool.Free(block)
+		t.pool.Free(r.block)
 		return
 	}
-	t.forgetBorn(s, block)
-	s.retired = append(s.retired, retired{block, birth, t.epoch.Load(), t.version(s.index)})
+	t.forgetBorn(s, r.block)
+	r.unlinked, r.version = t.epoch.Load(), t.version(s.index)
+	s.retired = append(s.retired, r)
 	s.retiredBytes += sizeBytes
 }
 
@@ -60,22 +71,25 @@ func (t *Table) collect(s *stripe) {
 	var buf [pinCount]uint64
 	pins := t.pins.of(s.index, buf[:])
 	kept, keptBytes := s.retired[:0], 0
-	free := s.freeable[:0]
+	records := s.freeable[:0]
 	for _, r := range s.retired {
 		switch {
 		case pins.holds(r.block, r.version):
 			kept = append(kept, r)
 			keptBytes += s.retiredBytes / len(s.retired)
-		case !t.epochs.defers(r):
-			free = append(free, r.block)
+		case t.epochs.defers(r):
+		case r.recordBytes == 0:
+			t.pool.Free(r.block)
+		default:
+			records = append(records, pmem.Range{Offset: r.block, Bytes: r.recordBytes})
 		}
 	}
 	s.retired, s.retiredBytes = kept, 0
 	if len(kept) > 0 {
 		s.retiredBytes = min(keptBytes, retireBytes/2)
 	}
-	t.pool.Free(free...)
-	s.freeable = free[:0]
+	t.pool.Recycle(s.index, records)
+	s.freeable = records[:0]
 }
 
 // collectDue collects when the list is long enough to pay for it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pmemtable/internal/layout"
+	"pmemtable/pmem"
 )
 
 // stripe is the volatile side of one stripe: what writers need beside the media.
@@ -29,8 +30,8 @@ type stripe struct {
 
 	retired      []retired
 	retiredBytes int
-	collectAt    int      // length of retired at which it is collected
-	freeable     []uint64 // scratch of collect
+	collectAt    int          // length of retired at which it is collected
+	freeable     []pmem.Range // scratch of collect
 
 	drains uint32 // that made a slot durable
 	flying int    // slots in flight: see flight.go

@@ -91,8 +91,27 @@ func DecodeSegment(b []byte, at uint64) (s SegmentHeader, ok bool) {
 	}
 	return s, w0>>56 == segmentMark && getWord(b[24:]) == at &&
 		getWord(b[segmentCRC:]) == uint64(crc32.Checksum(b[:segmentCRC], Castagnoli)) &&
-		s.Reach > 0 && s.Reach <= max(WindowLines*SlotsPerLine, InlineProbes*InlineSlotsPerLine)
+		s.Reach > 0 && s.Reach <= maxReach
 }
+
+// Matches tells whether b begins with the header of a segment at offset at that has the
+// stripe, the depth, the tag shift, the prefix and the place in a chain that s says, and
+// fills the rest of s in: DecodeSegment for who knows what there must be.
+func (s *SegmentHeader) Matches(b []byte, at uint64) bool {
+	b = b[:SegmentHeaderBytes]
+	w := getWord(b)
+	known := uint64(s.Stripe) | uint64(s.Depth)<<32 | uint64(s.TagShift)<<40
+	if w>>56 != segmentMark || (w>>47&1 != 0) != s.Overflow || getWord(b[8:]) != known ||
+		getWord(b[16:]) != s.Prefix || getWord(b[24:]) != at ||
+		getWord(b[segmentCRC:]) != uint64(crc32.Update(0, Castagnoli, b[:segmentCRC])) {
+		return false
+	}
+	s.Birth, s.Reach = w&MaxEpoch, int(w>>48&255)
+	return s.Reach > 0 && s.Reach <= maxReach
+}
+
+// maxReach is the most slots that a window has.
+const maxReach = max(WindowLines*SlotsPerLine, InlineProbes*InlineSlotsPerLine)
 
 // SegmentLink encodes the link to an overflow segment.
 func SegmentLink(segment uint64) uint64 { return segment / UnitBytes }
