@@ -55,6 +55,14 @@ func (h *Heap) Reboot() { h.ident.bootID[15]++ }
 // Move makes later opens find another file, as after a copy.
 func (h *Heap) Move() { h.ident.inode++ }
 
+// Copy returns the medium as it is now, with nobody who has it open: the same file in the
+// same boot, as it is left when the writer is killed.
+func (h *Heap) Copy() *Heap {
+	c := NewHeap(h.Image(), len(h.mem))
+	c.ident, c.LimitBytes = h.ident, h.LimitBytes
+	return c
+}
+
 // Abandon gives the writer's lock back without a Close, as the death of the
 // process would. The pool that held it must not be used any more.
 func (h *Heap) Abandon() { h.open.Unlock() }

@@ -29,7 +29,8 @@ type Pool struct {
 	path     string
 	medium   Media
 	forced   bool
-	beside   bool // read-only, and a writer was there at open: see BesideWriter
+	beside   bool   // read-only, and a writer was there at open: see BesideWriter
+	settled  uint64 // see SettledGeneration
 	logger   *slog.Logger
 	header   *layout.Header
 	geometry Geometry
@@ -160,13 +161,9 @@ func (p *Pool) load() error {
 	}
 	chunks := (size - p.regions.Arena) / uint64(p.geometry.ChunkBytes)
 	p.size.Store(p.regions.Arena + chunks*uint64(p.geometry.ChunkBytes))
-	p.previous, err = p.readSession()
-	if err != nil {
+	if err := p.Settled(func() error { return nil }); err != nil {
 		return err
 	}
-	// The record of an earlier session says that the writer is still choosing its root.
-	begun := p.previous.Clean == 0 && p.previous.Poisoned == 0 && p.SameFile() && p.SameBoot()
-	p.beside = p.readOnly && begun && p.backend.writerLive()
 	if !p.readOnly {
 		p.opening = new([2]knownSlot)
 	}
@@ -212,8 +209,8 @@ func (p *Pool) Forced() bool { return p.forced }
 func (p *Pool) ReadOnly() bool { return p.readOnly }
 
 // BesideWriter tells whether, at a read-only open, a writer had the pool open whose
-// session is the one that the pool records, and not poisoned: then the working root
-// is the truth.
+// session is the one that the pool records, not poisoned, and not still taking up a
+// log: then the working root is the truth.
 func (p *Pool) BesideWriter() bool { return p.beside }
 
 // WriterLive asks, by a system call, whether some process has the pool open for

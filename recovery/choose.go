@@ -49,7 +49,7 @@ func Choose(p *pmem.Pool) (Decision, error) {
 	if d.Slot.Log.Generation == 0 {
 		return d, nil
 	}
-	d.LogEnd = EndOfLog(p)
+	d.LogEnd = EndOfLog(p, d.Slot.Log)
 	if d.Logged, err = MeasureLog(p, d.Slot.Log, d.LogEnd); err != nil {
 		return d, err
 	}
@@ -62,9 +62,15 @@ func Choose(p *pmem.Pool) (Decision, error) {
 	return d, nil
 }
 
-// EndOfLog is the position that the session record names as the end of the log.
-func EndOfLog(p *pmem.Pool) uint64 {
-	if prev := p.Previous(); prev.Poisoned != 0 || prev.Replaying != 0 {
+// EndOfLog is the position that the session record names as the end of a log, behind a
+// superblock slot that counts.
+func EndOfLog(p *pmem.Pool, span layout.LogSpan) uint64 {
+	switch prev := p.Previous(); {
+	case prev.Replaying != 0 && span.Generation == prev.Generation:
+		// Of the commit that ends the taking up: the record is of the log before, and
+		// nothing is written to this one until the session is recorded as done with that.
+		return span.Start
+	case prev.Poisoned != 0, prev.Replaying != 0:
 		return prev.LogEnd
 	}
 	return noLogEnd

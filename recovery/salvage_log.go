@@ -100,10 +100,10 @@ func (s *salvager) readLog(slot *pmem.Slot, reach Reach) {
 	}
 }
 
-// logEnd is the position from which on frames do not count.
-func (s *salvager) logEnd() uint64 {
+// logEnd is the position from which on frames of a log do not count.
+func (s *salvager) logEnd(span layout.LogSpan) uint64 {
 	if s.sessionKnown {
-		return EndOfLog(s.pool)
+		return EndOfLog(s.pool, span)
 	}
 	return noLogEnd
 }
@@ -116,7 +116,7 @@ func (s *salvager) followLog(span layout.LogSpan) {
 		return
 	}
 	at := span.Start
-	figures, err := readLog(p, span, s.logEnd(), func(position uint64, changes []LogChange) error {
+	figures, err := readLog(p, span, s.logEnd(span), func(position uint64, changes []LogChange) error {
 		at = position + 1
 		s.log.add(changes)
 		return nil
@@ -140,8 +140,9 @@ func (s *salvager) searchLog(generation, from uint64) {
 		})
 	}
 	frames := make([]layout.Frame, 0, len(found))
+	end := s.logEnd(layout.LogSpan{Generation: generation, Start: from})
 	for _, f := range found {
-		if f.Position < s.logEnd() {
+		if f.Position < end {
 			frames = append(frames, f)
 		}
 	}

@@ -31,13 +31,21 @@ func (t *Table) overlaid(at, word uint64) uint64 {
 // foreignVersion has a read-only table follow the writer before and after each read,
 // and adds to the version what else makes a read void: the session's generation,
 // since a new session may put another root in the place of the one that the read
-// began at, and the size of the file, since what lies behind the one that the read
-// knew looked like damage to it. All three only grow, so equal sums are equal parts.
+// began at, the size of the file, since what lies behind the one that the read
+// knew looked like damage to it, and whether the tail of a log is gone, since a root
+// that was loaded before may lack what was taken up of it. All four only grow, so equal
+// sums are equal parts.
 func (t *Table) foreignVersion(version uint64) uint64 {
 	flush.LoadFence()
 	generation := t.followWriter()
-	return version + t.pool.SizeBytes() + generation<<48
+	version += t.pool.SizeBytes() + generation<<48
+	if t.tail.Load() == nil {
+		version += tailGone
+	}
+	return version
 }
+
+const tailGone = 1 << 47 // above the size of any file
 
 // followWriter takes notice of what a writer may have changed beneath: the root
 // area in use, the size of the file, and a batch that a kill cut off in the middle.

@@ -111,14 +111,16 @@ func (t *Table) step(cursor uint64) (entries []scanned, next uint64, err error) 
 // else until the stripe's version stays the same meanwhile.
 func (t *Table) segmentFrom(cursor uint64) (entries []scanned, next uint64, err error) {
 	stripe := layout.StripeOf(cursor, t.stripeBits)
+	var tail *logTail
 	err = t.validated(stripe, func(root uint64) (err error) {
 		entries, next, err = t.gather(root, stripe, cursor)
+		tail = t.tailNow()
 		return err
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	return t.tailNow().over(entries, cursor, next), next, nil
+	return tail.over(entries, cursor, next), next, nil
 }
 
 // validated calls read with a stripe's root until what it read can be trusted, and

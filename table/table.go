@@ -168,24 +168,30 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 	return t, nil
 }
 
-// beginView begins a read-only open.
+// beginView begins a read-only open, beside whatever a writer is doing meanwhile.
 func (t *Table) beginView() error {
+	t.commits.init(0, 0)
+	close(t.counted)
+	return t.pool.Settled(t.chooseView)
+}
+
+// chooseView finds out what a read-only table shows.
+func (t *Table) chooseView() error {
 	v, err := recovery.OpenView(t.pool)
 	if err != nil {
 		return err
 	}
 	t.opened.decision, t.opened.counts = v.Decision, v.Counts
-	t.opened.generation = t.pool.Previous().Generation
+	t.opened.generation = t.pool.SettledGeneration()
 	t.roots.Store(v.StripeRoots)
 	t.metadataAt.Store(v.Metadata)
+	t.overlay.Store(nil)
 	if len(v.Overlay) > 0 {
 		t.overlay.Store(&v.Overlay)
 	}
-	t.commits.init(0, 0)
 	if slot := v.Decision.Slot; slot != nil && !v.Decision.Clean {
 		t.redo.init(t.pool, false, slot.Log.RingBytes)
 	}
-	close(t.counted)
 	tail, err := t.readTail(v.Decision.Log, v.Decision.LogEnd)
 	t.tail.Store(tail)
 	return err

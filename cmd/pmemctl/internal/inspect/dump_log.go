@@ -33,7 +33,7 @@ func (f *File) log() (*Object, error) {
 	}
 	c.note("no whole frame begins at position %d", at)
 	if !f.pool.BesideWriter() {
-		if _, err := recovery.MeasureLog(f.pool, slot.Log, recovery.EndOfLog(f.pool)); err != nil {
+		if _, err := recovery.MeasureLog(f.pool, slot.Log, recovery.EndOfLog(f.pool, slot.Log)); err != nil {
 			c.Intact = false
 			c.note("%v", err)
 		}

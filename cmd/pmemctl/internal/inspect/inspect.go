@@ -56,8 +56,10 @@ func openAny(path string) (*File, error) {
 	}
 	f := &File{pool: p, geometry: p.Geometry(), hash: recovery.KeyHash(p)}
 	f.viewErr = p.Guard(func() error {
-		f.view, err = recovery.OpenView(p)
-		return err
+		return p.Settled(func() (err error) {
+			f.view, err = recovery.OpenView(p)
+			return err
+		})
 	})
 	return f, nil
 }
