@@ -64,17 +64,23 @@ func (s *shard) push(class int, blocks []uint64, a *allocator) {
 		a.p.Free(blocks...)
 		return
 	}
+	s.begin(a)
 	s.blocks[class] = slices.Grow(s.blocks[class], len(blocks))
 	for i := len(blocks) - 1; i >= 0; i-- {
 		s.keep(class, blocks[i], a)
 	}
 }
 
-// keep adds a block of the class. The shard is locked.
-func (s *shard) keep(class int, off uint64, a *allocator) {
+// begin makes the lists of a shard that has none. The shard is locked.
+func (s *shard) begin(a *allocator) {
 	if s.blocks == nil {
 		s.blocks = make([][]uint64, len(a.classes.Sizes))
 	}
+}
+
+// keep adds a block of the class. The shard is locked.
+func (s *shard) keep(class int, off uint64, a *allocator) {
+	s.begin(a)
 	s.blocks[class] = append(s.blocks[class], off)
 	s.cachedBytes += a.classes.Sizes[class]
 }
