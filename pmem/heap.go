@@ -63,6 +63,13 @@ func (h *Heap) Copy() *Heap {
 	return c
 }
 
+// Load replaces what the medium holds, beneath whoever has it open, as other processes
+// would have.
+func (h *Heap) Load(image []byte) {
+	copy(h.mem, image)
+	h.bytes.Store(int64(len(image)))
+}
+
 // Abandon gives the writer's lock back without a Close, as the death of the
 // process would. The pool that held it must not be used any more.
 func (h *Heap) Abandon() { h.open.Unlock() }

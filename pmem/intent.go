@@ -14,7 +14,12 @@ func (p *Pool) WriteIntent(number uint64, stores []layout.IntentStore) {
 		p.Store(at+layout.IntentStores+uint64(i)*16+8, s.Word)
 	}
 	p.Store(at+layout.IntentCount, layout.IntentCountWord(number, stores))
-	p.Persist(Range{at, layout.IntentStores + len(stores)*16})
+	p.Persist(p.IntentRange(len(stores)))
+}
+
+// IntentRange is what an intent record of so many stores takes.
+func (p *Pool) IntentRange(stores int) Range {
+	return Range{p.regions.Intent, layout.IntentStores + stores*16}
 }
 
 // ClearIntent removes the intent durably: its stores are.
@@ -24,7 +29,8 @@ func (p *Pool) ClearIntent() {
 }
 
 // PendingIntent returns the stores of an intact intent record, nil if there is
-// none. A torn record is none: its stores have not begun.
+// none. A torn record is none: its stores have not begun. A kill may have left the record
+// stored and not drained: whoever acts on it makes IntentRange durable first.
 func (p *Pool) PendingIntent() []layout.IntentStore {
 	at := p.regions.Intent
 	word := p.Load(at + layout.IntentCount)

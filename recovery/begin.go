@@ -173,7 +173,7 @@ func redoIntent(p *pmem.Pool) error {
 	}
 	// A kill may have left the record stored but not drained: durable before the
 	// first of its stores, or power loss now could leave a part of them.
-	p.Persist(pmem.Range{Offset: r.Intent, Bytes: layout.IntentStores + len(stores)*16})
+	p.Persist(p.IntentRange(len(stores)))
 	ranges := make([]pmem.Range, len(stores))
 	for i, s := range stores {
 		p.Store(s.Offset, s.Word)
@@ -339,7 +339,8 @@ func OpenView(p *pmem.Pool) (*View, error) {
 		return nil, err
 	}
 	area := roots.area
-	if !p.BesideWriter() { // a live writer's batch is not cut off
+	if !p.BesideWriter() && len(overlay) > 0 { // a live writer's batch is not cut off
+		p.Persist(p.IntentRange(len(overlay)))
 		v.Overlay = overlay
 	}
 	v.StripeRoots, v.Metadata = area+layout.RootStripes, area+layout.RootMetadata

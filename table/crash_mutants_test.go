@@ -343,6 +343,7 @@ func allMutantTraces(t *testing.T) (traces []mutantTrace) {
 	for _, r := range crashLeftovers(theCrashWorld())[:2] {
 		most = append(most, crashLeftoverTraces(t, crashX86, r)[0])
 	}
+	most = append(most, crashViewTraces(t, crashX86)[:2]...)
 	// What entries in the lines do otherwise, where nothing orders the words of a line.
 	inline := mutantTraces(t, crashInlineARM, "empty", "line", "chain")
 	for _, r := range crashReaders(theInlineWorld())[:2] {

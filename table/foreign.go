@@ -84,14 +84,16 @@ func (t *Table) followIntent(generation uint64) {
 	if overlay != nil || t.pool.Load(r.Intent+layout.IntentCount) == 0 || t.pool.WriterLive() {
 		return // a live writer is done with it in a moment
 	}
-	words := make(map[uint64]uint64)
-	for _, s := range t.pool.PendingIntent() {
+	stores := t.pool.PendingIntent()
+	words := make(map[uint64]uint64, len(stores))
+	for _, s := range stores {
 		words[s.Offset] = s.Word
 	}
 	root, clears := words[r.Control+layout.ControlRoot]
 	if len(words) == 0 || clears && root != r.Root[0] && root != r.Root[1] {
 		return
 	}
+	t.pool.Persist(t.pool.IntentRange(len(stores))) // before anybody is answered by it
 	t.overlaidIn.Store(generation)
 	t.overlay.Store(&words)
 }
