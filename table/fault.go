@@ -11,7 +11,8 @@ import (
 //
 //	defer t.caught(debug.SetPanicOnFault(true), &err)
 //
-// So locks under which the mapping is read or written are given back by defer. It
+// The deferred call holds the table, too, so that it stays reachable, and its file
+// mapped, until it runs. Locks under which the mapping is read or written are given back by defer. It
 // does not reach what a caller does with a View's value after fn has returned, nor
 // a copy of the mapping that the kernel makes for a system call, which fails there.
 

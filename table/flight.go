@@ -33,13 +33,17 @@ func (t *Table) land(s *stripe) {
 
 func (t *Table) inFlightAt(s *stripe) uint64 { return t.versionAt(s.index) + layout.InFlight }
 
-// drainRead is drainInFlight for a lookup that has read the directory's segment first,
-// and its chain up to last.
-func (t *Table) drainRead(stripe int, first, last uint64) {
-	if first == last {
-		t.drainInFlight(stripe, first, first+uint64(t.geometry.SegmentBytes))
-	} else { // a chain may lie anywhere
+// anyInFlight tells whether a stripe has slots in flight.
+func (t *Table) anyInFlight(stripe int) bool {
+	return t.pool.Load(t.versionAt(stripe)+layout.InFlight) != 0
+}
+
+// drainRead is drainInFlight for a lookup, of what it has read.
+func (t *Table) drainRead(stripe int, f *found) {
+	if f.chained { // a chain may lie anywhere
 		t.drainInFlight(stripe, 0, ^uint64(0))
+	} else {
+		t.drainInFlight(stripe, f.segment, f.segment+uint64(t.geometry.SegmentBytes))
 	}
 }
 

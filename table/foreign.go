@@ -35,7 +35,8 @@ func (t *Table) overlaid(at, word uint64) uint64 {
 // knew looked like damage to it, and whether the tail of a log is gone, since a root
 // that was loaded before may lack what was taken up of it. All four only grow, so equal
 // sums are equal parts.
-func (t *Table) foreignVersion(version uint64) uint64 {
+func (t *Table) foreignVersion(stripe int) uint64 {
+	version := t.pool.Load(t.versionAt(stripe))
 	flush.LoadFence()
 	generation := t.followWriter()
 	version += t.pool.SizeBytes() + generation<<48

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"runtime"
 	"runtime/debug"
 
 	"pmemtable/internal/layout"
@@ -60,7 +59,6 @@ func (x *Index) Table() *Table { return x.t }
 // Get returns the value of key, and whether there is one. It takes no lock, writes no
 // memory that another processor reads, and allocates nothing. O(1).
 func (x *Index) Get(key uint64) (value uint64, ok bool, err error) {
-	defer runtime.KeepAlive(x.t)
 	defer x.t.caught(debug.SetPanicOnFault(true), &err)
 	return x.t.lookInline(x.t.inlineMap.Of(key))
 }
@@ -70,20 +68,20 @@ func (x *Index) Get(key uint64) (value uint64, ok bool, err error) {
 // O(1); now and then it splits a segment of 16 KiB.
 func (x *Index) Put(key, value uint64) error {
 	m := x.mutation(store, key, value)
-	return x.mutate(&m)
+	return x.t.mutate(&m)
 }
 
 // PutIfAbsent stores value under key if there is none, and tells whether it did.
 func (x *Index) PutIfAbsent(key, value uint64) (stored bool, err error) {
 	m := x.mutation(storeIfAbsent, key, value)
-	err = x.mutate(&m)
+	err = x.t.mutate(&m)
 	return m.changed, err
 }
 
 // Delete removes key; it is no error if there is none.
 func (x *Index) Delete(key uint64) error {
 	m := x.mutation(remove, key, 0)
-	return x.mutate(&m)
+	return x.t.mutate(&m)
 }
 
 // CompareAndSwap stores new under key if the value there is old, and tells whether it
@@ -91,7 +89,7 @@ func (x *Index) Delete(key uint64) error {
 func (x *Index) CompareAndSwap(key, old, new uint64) (swapped bool, err error) {
 	m := x.mutation(storeIfEqual, key, new)
 	m.words.expect = old
-	err = x.mutate(&m)
+	err = x.t.mutate(&m)
 	return m.changed, err
 }
 
@@ -99,21 +97,21 @@ func (x *Index) CompareAndSwap(key, old, new uint64) (swapped bool, err error) {
 func (x *Index) CompareAndDelete(key, old uint64) (deleted bool, err error) {
 	m := x.mutation(removeIfEqual, key, 0)
 	m.words.expect = old
-	err = x.mutate(&m)
+	err = x.t.mutate(&m)
 	return m.changed, err
 }
 
 // Swap stores value under key and returns what was there.
 func (x *Index) Swap(key, value uint64) (old uint64, existed bool, err error) {
 	m := x.mutation(store, key, value)
-	err = x.mutate(&m)
+	err = x.t.mutate(&m)
 	return m.words.old, m.existed, err
 }
 
 // GetAndDelete removes key and returns what was there.
 func (x *Index) GetAndDelete(key uint64) (old uint64, existed bool, err error) {
 	m := x.mutation(remove, key, 0)
-	err = x.mutate(&m)
+	err = x.t.mutate(&m)
 	return m.words.old, m.existed, err
 }
 
@@ -140,7 +138,7 @@ func (x *Index) updateTo(key, seen uint64, exists bool, value uint64, op Op) (do
 	}
 	m := x.mutation(kind, key, value)
 	m.words.expect = seen
-	err = x.mutate(&m)
+	err = x.t.mutate(&m)
 	return m.changed || m.held, err
 }
 
@@ -169,7 +167,6 @@ func (x *Index) GetMany(keys, values []uint64, found []bool) (err error) {
 // Batch. It is faster than as many Puts, where a Put waits for memory or for a commit.
 func (x *Index) PutMany(keys, values []uint64) (err error) {
 	t := x.t
-	defer runtime.KeepAlive(t)
 	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	if len(keys) != len(values) {
 		return fmt.Errorf("put many: %d keys, but %d values", len(keys), len(values))
@@ -249,9 +246,4 @@ func (x *Index) mutation(kind mutationKind, key, value uint64) mutation {
 	m.hash, m.words.want = x.t.inlineMap.Of(key)
 	m.words.value = value
 	return m
-}
-
-func (x *Index) mutate(m *mutation) error {
-	defer runtime.KeepAlive(x.t)
-	return x.t.mutate(m)
 }

@@ -5,12 +5,13 @@ import (
 	"runtime"
 
 	"pmemtable/internal/layout"
+	"pmemtable/pmem"
 	"pmemtable/recovery"
 )
 
 // findInline looks a hash up in a segment and its chain.
 func (t *Table) findInline(f *found, segment, hash uint64) {
-	p, first := t.pool, segment
+	p := t.pool
 	more := t.scanInline(f, segment, hash, false)
 	for n := 0; more && n < recovery.MaxChain; n++ {
 		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
@@ -21,10 +22,9 @@ func (t *Table) findInline(f *found, segment, hash uint64) {
 		if next == 0 {
 			break
 		}
-		segment = next
+		segment, f.chained = next, true
 		more = t.scanInline(f, segment, hash, true)
 	}
-	t.drainRead(layout.StripeOf(hash, t.stripeBits), first, segment)
 }
 
 // scanInline is scan for inline entries.
@@ -36,6 +36,14 @@ func (t *Table) scanInline(f *found, segment, hash uint64, chained bool) (more b
 	}
 	overlay := t.overlay.Load()
 	want := f.want
+	if overlay == nil && !chained { // most entries lie in their home line
+		if home := layout.InlineHome(hash, t.lines); home >= 0 {
+			line := p.Line(segment + layout.LineBytes*uint64(home+1))
+			if f.inLine(line) || line.Load(0)&layout.SlotOverflow == 0 {
+				return false
+			}
+		}
+	}
 	walk := t.walkLines(hash, chained)
 	for l, ok := walk.Next(); ok; l, ok = walk.Next() {
 		at := segment + layout.LineBytes*uint64(l+1)
@@ -60,6 +68,19 @@ func (t *Table) scanInline(f *found, segment, hash uint64, chained bool) (more b
 		}
 	}
 	return true
+}
+
+// inLine looks for the entry in a line of which no word is laid over.
+func (f *found) inLine(line *pmem.Line) bool {
+	for i := 0; i < layout.SlotsPerLine; i += layout.InlineSlotBytes / layout.WordBytes {
+		if word := line.Load(i); layout.InlineIs(word, f.want) {
+			if held, holds := layout.InlineHolds(word, line.Load(i+1)); holds {
+				f.outcome, f.block, f.word = present, 0, held
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // lookInline looks a hash up, without a lock. It tries until no block and no slot of

@@ -36,6 +36,8 @@ type found struct {
 	word    uint64 // its value; it has neither block nor record
 	object  string // of damage
 	at      uint64
+	segment uint64 // that was read, or 0
+	chained bool   // and some of its chain
 }
 
 func (f *found) damage(object string, at uint64) { f.outcome, f.object, f.at = damaged, object, at }
@@ -55,19 +57,23 @@ func (t *Table) damageError(f *found) error {
 // versions advance, and they before the roots, and the reader's loads of them come the
 // other way round.
 func (t *Table) find(f *found, key []byte, hash uint64) {
-	root := t.pool.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits)))
+	stripe := layout.StripeOf(hash, t.stripeBits)
+	root := t.pool.Load(t.rootAt(stripe))
 	if tail := t.tail.Load(); tail != nil {
 		if tail = t.tailNow(); tail != nil && t.findInTail(f, tail, key, hash) {
 			return
 		}
 	}
 	t.findIn(f, root, key, hash)
+	if t.anyInFlight(stripe) {
+		t.drainRead(stripe, f)
+	}
 }
 
 // findIn looks a key up below a stripe root.
 func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 	p := t.pool
-	f.outcome = absent
+	f.outcome, f.segment, f.chained = absent, 0, false
 	if root == 0 {
 		return
 	}
@@ -82,12 +88,13 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 		f.damage("directory word", at)
 		return
 	}
+	f.segment = segment
 	if t.inline {
 		t.findInline(f, segment, hash)
 		return
 	}
 	tag := layout.Tag(hash, t.stripeBits, shift)
-	home, first := layout.HomeLine(hash, t.lines), segment
+	home := layout.HomeLine(hash, t.lines)
 	more := t.scan(f, segment, home, home+layout.WindowLines, tag, shift, key)
 	for n := 0; more && n < recovery.MaxChain; n++ {
 		next, ok := layout.DecodeSegmentLink(p.Load(segment + layout.SegmentNext))
@@ -98,10 +105,9 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 		if next == 0 {
 			break
 		}
-		segment = next
+		segment, f.chained = next, true
 		more = t.scan(f, segment, 0, t.lines, tag, shift, key)
 	}
-	t.drainRead(layout.StripeOf(hash, t.stripeBits), first, segment)
 }
 
 // scan looks for the key in the lines from first to before end of a segment. more

@@ -59,7 +59,6 @@ func (t *Table) ahead(keys [][]byte) {
 // error or a crash some may be stored and others not. It is faster than as many
 // Puts: one drain makes the records of a group durable, and one their slots.
 func (t *Table) PutMany(keys, values [][]byte) (err error) {
-	defer runtime.KeepAlive(t)
 	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	if len(keys) != len(values) {
 		return fmt.Errorf("put many: %d keys, but %d values", len(keys), len(values))

@@ -28,7 +28,6 @@ func (t *Table) Get(key []byte) ([]byte, error) {
 // append does; on an error it returns dst as it was. It allocates only when dst
 // lacks room.
 func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
-	defer runtime.KeepAlive(t)
 	defer t.caught(debug.SetPanicOnFault(true), &err)
 	value = dst
 	hash, err := t.beginRead(key)
@@ -80,7 +79,6 @@ func (t *Table) answer(f *found, dst, out []byte) ([]byte, error) {
 // Has tells whether key is in the table. It reads the key's record, but not all
 // of its value.
 func (t *Table) Has(key []byte) (has bool, err error) {
-	defer runtime.KeepAlive(t)
 	defer t.caught(debug.SetPanicOnFault(true), &err)
 	hash, err := t.beginRead(key)
 	if err != nil {
@@ -115,7 +113,6 @@ func (t *Table) Has(key []byte) (has bool, err error) {
 // writing too; it holds back the reuse of this one value's space meanwhile.
 // ErrNotFound if there is no such key; otherwise what fn returns.
 func (t *Table) View(key []byte, fn func(value []byte) error) (err error) {
-	defer runtime.KeepAlive(t)
 	defer t.caught(debug.SetPanicOnFault(true), &err)
 	hash, err := t.beginRead(key)
 	if err != nil {

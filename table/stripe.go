@@ -102,11 +102,10 @@ func (t *Table) versionAt(stripe int) uint64 {
 
 // version is what a read compares before and after.
 func (t *Table) version(stripe int) uint64 {
-	version := t.pool.Load(t.versionAt(stripe))
-	if t.pool.ReadOnly() {
-		return t.foreignVersion(version)
+	if t.foreign {
+		return t.foreignVersion(stripe)
 	}
-	return version
+	return t.pool.Load(t.versionAt(stripe))
 }
 
 // rootAt is the offset of a stripe's root word in the working root.

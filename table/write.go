@@ -11,7 +11,6 @@ import (
 // durable as Options.Durability says. Neither slice is retained. It does not
 // allocate on the Go heap. O(1); now and then it splits a segment of 16 KiB.
 func (t *Table) Put(key, value []byte) error {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: store, key: key, value: value}
 	return t.mutate(&m)
 }
@@ -19,7 +18,6 @@ func (t *Table) Put(key, value []byte) error {
 // PutIfAbsent stores value under key if there is none, and tells whether it did.
 // When it did not, it returns once the entry that it saw is durable.
 func (t *Table) PutIfAbsent(key, value []byte) (stored bool, err error) {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: storeIfAbsent, key: key, value: value}
 	err = t.mutate(&m)
 	return m.changed, err
@@ -29,7 +27,6 @@ func (t *Table) PutIfAbsent(key, value []byte) (stored bool, err error) {
 // durable. On a full medium it finds room in a reserve; ErrFull is possible only
 // while other goroutines take what becomes free, and then it may be tried again.
 func (t *Table) Delete(key []byte) error {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: remove, key: key}
 	return t.mutate(&m)
 }
@@ -37,7 +34,6 @@ func (t *Table) Delete(key []byte) error {
 // CompareAndSwap stores new under key if the value there equals old, and tells
 // whether it did. An absent key equals nothing.
 func (t *Table) CompareAndSwap(key, old, new []byte) (bool, error) {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: storeIfEqual, key: key, value: new, expect: old}
 	err := t.mutate(&m)
 	return m.changed, err
@@ -46,7 +42,6 @@ func (t *Table) CompareAndSwap(key, old, new []byte) (bool, error) {
 // CompareAndDelete removes key if the value there equals old, and tells whether
 // it did.
 func (t *Table) CompareAndDelete(key, old []byte) (bool, error) {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: removeIfEqual, key: key, expect: old}
 	err := t.mutate(&m)
 	return m.changed, err
@@ -55,7 +50,6 @@ func (t *Table) CompareAndDelete(key, old []byte) (bool, error) {
 // Swap stores value under key and returns a copy of what was there, which the
 // caller owns.
 func (t *Table) Swap(key, value []byte) (old []byte, existed bool, err error) {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: store, key: key, value: value, keep: true}
 	err = t.mutate(&m)
 	return t.previous(&m), m.existed, err
@@ -64,7 +58,6 @@ func (t *Table) Swap(key, value []byte) (old []byte, existed bool, err error) {
 // GetAndDelete removes key and returns a copy of what was there, which the caller
 // owns.
 func (t *Table) GetAndDelete(key []byte) (old []byte, existed bool, err error) {
-	defer runtime.KeepAlive(t)
 	m := mutation{kind: remove, key: key, keep: true}
 	err = t.mutate(&m)
 	return t.previous(&m), m.existed, err

@@ -172,6 +172,12 @@ func ProbeInline(hash uint64, lines int) InlineProbe {
 	return InlineProbe{home: uint32(hash), step: uint32(hash>>8) | 1, mask: mask, end: min(InlineProbes, mask+2)}
 }
 
+// InlineHome returns the first line of the probe of a hash, or -1 where that is the
+// header's.
+func InlineHome(hash uint64, lines int) int {
+	return int(uint32(hash>>inlineUpperBits)&uint32(lines)) - 1
+}
+
 // Next returns the next line, counted as bucket lines are from 0; false when there is
 // none. A small segment's lines may come twice.
 func (p *InlineProbe) Next() (line int, ok bool) {
