@@ -202,7 +202,7 @@ func (h *crashHistory) crash(trace *crashtest.Trace, bound crashtest.Bound, benc
 func crashHistories() int {
 	switch {
 	case crashLong:
-		return 3400 // of three media: 10,000
+		return 1500 // of seven media: 10,500
 	case crashSmall():
 		return 1
 	}
@@ -210,7 +210,6 @@ func crashHistories() int {
 }
 
 // crashBaseSeed is fresh in every run, and printed.
-
 func crashBaseSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
