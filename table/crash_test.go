@@ -87,7 +87,7 @@ func addCrashFigures(f crashtest.Figures, busy time.Duration) {
 
 // TestOpenAlone opens images without the rest of the oracle. make crash measures it.
 func TestOpenAlone(t *testing.T) {
-	rounds, bound := 50, crashtest.Bound{Images: 500, Pairs: 100}
+	rounds, bound := 200, crashtest.Bound{Images: 500, Pairs: 100}
 	if !crashMore {
 		rounds, bound = 1, crashBound(1)
 	}
@@ -129,8 +129,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv("PMEMTABLE_CRASH") != "" || os.Getenv("PMEMTABLE_MUTANTS") != "" {
 		// Each image leaves a table behind, and little lives long. On a busy machine the
 		// collector may fall behind, hence the limit.
-		debug.SetGCPercent(1600)
-		debug.SetMemoryLimit(1 << 30)
+		debug.SetGCPercent(800)
+		debug.SetMemoryLimit(512 << 20)
 	}
 	code := m.Run()
 	if os.Getenv("PMEMTABLE_CRASH") != "" && crashTotal.Images > 0 {

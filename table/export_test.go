@@ -67,3 +67,25 @@ func (t *Table) SetSlowClock(clock func() int64) { t.slow.clock = clock }
 
 // NextVersions advances every stripe's version, as the reuse of blocks does.
 func (t *Table) NextVersions() { t.nextVersions() }
+
+// GetPinned is Get by the way of a reader that lost the check of the version too often.
+func (t *Table) GetPinned(key []byte) (value []byte, err error) {
+	hash, err := t.beginRead(key)
+	if err == nil {
+		err = t.pinned(hash, key, func(v []byte) { value = append(value, v...) })
+	}
+	return value, err
+}
+
+// TakePins takes every pin there is, until letGo is called.
+func (t *Table) TakePins() (letGo func()) {
+	var taken []*pin
+	for p := t.pins.acquire(0, 0); p != nil; p = t.pins.acquire(0, 0) {
+		taken = append(taken, p)
+	}
+	return func() {
+		for _, p := range taken {
+			p.release()
+		}
+	}
+}
