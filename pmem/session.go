@@ -77,6 +77,9 @@ func (p *Pool) beginSession(s Session) error {
 	if err := p.syncRange(found, layout.PageBytes); err != nil {
 		return err
 	}
+	if err := p.voidTornSession(); err != nil {
+		return err
+	}
 	if err := p.writeSession(); err != nil {
 		return err
 	}
@@ -100,6 +103,21 @@ func (p *Pool) EndReplay(floor uint64) error {
 	}
 	p.Store(p.regions.Control+layout.ControlReplaying, 0)
 	return nil
+}
+
+// voidTornSession makes a record that a power loss cut off one that no later stores can
+// complete: the next is written over it, has the same number, and may be cut off too.
+// What it said of the session that it was to begin need not be true of the one that
+// follows, on another medium say. Without its checksum it is none.
+func (p *Pool) voidTornSession() error {
+	page := p.regions.Session[p.session.Sequence&1]
+	at := page + layout.SessionSum
+	if _, whole := layout.DecodeSession(p.Bytes(page, layout.PageBytes)); whole || p.Load(at) == 0 {
+		return nil
+	}
+	p.Store(at, 0)
+	p.PersistWord(at)
+	return p.syncRange(page, layout.PageBytes)
 }
 
 // writeSession writes p.session to the slot that does not hold the newest record,

@@ -115,6 +115,88 @@ func TestTornSessionRecord(t *testing.T) {
 	require.ErrorIs(t, err, pmem.ErrCorrupt)
 }
 
+// powerLoss is a hook that knows what a power loss may leave of the words of a page: any
+// value since the last one that was made durable.
+type powerLoss struct {
+	p      *pmem.Pool
+	page   uint64
+	legal  []map[uint64]bool
+	before func() // each event
+}
+
+func (l *powerLoss) Store(_, _ uint64, apply func())       { apply(); l.stored() }
+func (l *powerLoss) Copy(_ uint64, _ []byte, apply func()) { apply(); l.stored() }
+func (l *powerLoss) WriteBack(off uint64, n int)           { l.durable(off, n) } // its drain follows, or the pool's end
+func (l *powerLoss) Drain()                                {}
+func (l *powerLoss) Sync(apply func() error) error         { return apply() }
+
+func (l *powerLoss) SyncRange(off uint64, n int, apply func() error) error {
+	l.durable(off, n)
+	return apply()
+}
+
+func (l *powerLoss) stored() {
+	for i := range l.legal {
+		l.legal[i][l.p.Load(l.page+uint64(i)*8)] = true
+	}
+	l.before()
+}
+
+func (l *powerLoss) durable(off uint64, n int) {
+	for i := range l.legal {
+		if at := l.page + uint64(i)*8; at >= off&^63 && at < off+uint64(n) {
+			l.legal[i] = map[uint64]bool{l.p.Load(at): true}
+		}
+	}
+}
+
+// TestTornSessionRecordIsNotCompleted: a power loss cuts the record of a session off, and
+// the next one that is written over it. What is left is never the first.
+func TestTornSessionRecordIsNotCompleted(t *testing.T) {
+	for _, media := range []pmem.Media{pmem.PageCache, pmem.DAX} {
+		h := pmem.NewHeap(nil, 1<<20)
+		p := openHeap(t, h)
+		page, control := p.Regions().Session[1], p.Regions().Control
+		image := h.Image()
+		require.NoError(t, p.BeginSession(7)) // the record in the second slot, which was empty
+		require.NoError(t, p.Close())
+		first := h.Image()[page:][:layout.PageBytes]
+		copy(image[page:], first)
+		missing := 0
+		for at := 0; at < layout.PageBytes; at += 8 {
+			if binary.NativeEndian.Uint64(first[at:]) == 0 {
+				continue
+			}
+			missing++
+			torn := slices.Clone(image)
+			clear(torn[int(page)+at:][:8])
+			h := pmem.NewHeap(torn, 1<<20)
+			h.Reboot()
+			l := &powerLoss{page: page, legal: make([]map[uint64]bool, layout.PageBytes/8)}
+			l.before = func() {
+				for i := range l.legal {
+					if !l.legal[i][binary.NativeEndian.Uint64(first[i*8:])] {
+						return
+					}
+				}
+				t.Fatalf("%v: the record that lacked the word at %d may be whole", media, at)
+			}
+			var err error
+			l.p, err = pmem.OpenHeap(h, pmem.Options{Media: media, Hook: l})
+			require.NoError(t, err)
+			require.EqualValues(t, 1, l.p.Previous().Sequence)
+			for i := range l.legal {
+				l.legal[i] = map[uint64]bool{l.p.Load(page + uint64(i)*8): true}
+			}
+			require.NoError(t, l.p.BeginSession(7))
+			require.EqualValues(t, 1, l.p.Load(control+layout.ControlGeneration))
+			require.EqualValues(t, 2, sessions(t, h)[1].Sequence)
+			require.NoError(t, l.p.Close())
+		}
+		require.Greater(t, missing, 6)
+	}
+}
+
 // superblock is one that tells its sequence everywhere.
 func superblock(sequence uint64) *pmem.Superblock {
 	return &pmem.Superblock{Sequence: sequence, Epoch: sequence * 10, Roots: make([]uint64, 2), Counts: []uint64{sequence, sequence}, CountsKnown: true}

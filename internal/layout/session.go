@@ -34,6 +34,9 @@ const (
 	_ = uint(96 - unsafe.Sizeof(Session{}))
 )
 
+// SessionSum is where in a record's page the word with its checksum lies.
+const SessionSum = crcAt &^ (WordBytes - 1)
+
 // Medium is what a session's file lay on.
 type Medium uint8
 
