@@ -136,6 +136,7 @@ func (t *Table) swapRoots(next *tree) (old recovery.Roots, epoch uint64, err err
 	epoch = t.epoch.Load()
 	for i := range t.stripes {
 		s := &t.stripes[i]
+		s.heads.forget()
 		s.count, s.based, s.lastChange, s.lastLogged = next.counts[i], true, epoch, 0
 		// What was linked since the last commit is no longer reached and may be
 		// reused: the next commit must not list it.

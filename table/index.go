@@ -67,27 +67,31 @@ func (x *Index) Get(key uint64) (value uint64, ok bool, err error) {
 // durable as Options.Durability says. It allocates nothing on persistent memory.
 // O(1); now and then it splits a segment of 16 KiB.
 func (x *Index) Put(key, value uint64) error {
-	m := x.mutation(store, key, value)
+	var m mutation
+	x.aim(&m, store, key, value)
 	return x.t.mutate(&m)
 }
 
 // PutIfAbsent stores value under key if there is none, and tells whether it did.
 func (x *Index) PutIfAbsent(key, value uint64) (stored bool, err error) {
-	m := x.mutation(storeIfAbsent, key, value)
+	var m mutation
+	x.aim(&m, storeIfAbsent, key, value)
 	err = x.t.mutate(&m)
 	return m.changed, err
 }
 
 // Delete removes key; it is no error if there is none.
 func (x *Index) Delete(key uint64) error {
-	m := x.mutation(remove, key, 0)
+	var m mutation
+	x.aim(&m, remove, key, 0)
 	return x.t.mutate(&m)
 }
 
 // CompareAndSwap stores new under key if the value there is old, and tells whether it
 // did. An absent key has no value.
 func (x *Index) CompareAndSwap(key, old, new uint64) (swapped bool, err error) {
-	m := x.mutation(storeIfEqual, key, new)
+	var m mutation
+	x.aim(&m, storeIfEqual, key, new)
 	m.words.expect = old
 	err = x.t.mutate(&m)
 	return m.changed, err
@@ -95,7 +99,8 @@ func (x *Index) CompareAndSwap(key, old, new uint64) (swapped bool, err error) {
 
 // CompareAndDelete removes key if the value there is old, and tells whether it did.
 func (x *Index) CompareAndDelete(key, old uint64) (deleted bool, err error) {
-	m := x.mutation(removeIfEqual, key, 0)
+	var m mutation
+	x.aim(&m, removeIfEqual, key, 0)
 	m.words.expect = old
 	err = x.t.mutate(&m)
 	return m.changed, err
@@ -103,14 +108,16 @@ func (x *Index) CompareAndDelete(key, old uint64) (deleted bool, err error) {
 
 // Swap stores value under key and returns what was there.
 func (x *Index) Swap(key, value uint64) (old uint64, existed bool, err error) {
-	m := x.mutation(store, key, value)
+	var m mutation
+	x.aim(&m, store, key, value)
 	err = x.t.mutate(&m)
 	return m.words.old, m.existed, err
 }
 
 // GetAndDelete removes key and returns what was there.
 func (x *Index) GetAndDelete(key uint64) (old uint64, existed bool, err error) {
-	m := x.mutation(remove, key, 0)
+	var m mutation
+	x.aim(&m, remove, key, 0)
 	err = x.t.mutate(&m)
 	return m.words.old, m.existed, err
 }
@@ -136,7 +143,8 @@ func (x *Index) updateTo(key, seen uint64, exists bool, value uint64, op Op) (do
 	if err != nil {
 		return false, err
 	}
-	m := x.mutation(kind, key, value)
+	var m mutation
+	x.aim(&m, kind, key, value)
 	m.words.expect = seen
 	err = x.t.mutate(&m)
 	return m.changed || m.held, err
@@ -183,7 +191,8 @@ func (x *Index) PutMany(keys, values []uint64) (err error) {
 				return err
 			}
 		}
-		m := x.mutation(store, key, values[i])
+		var m mutation
+		x.aim(&m, store, key, values[i])
 		if err := t.attempt(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], &m); err != nil {
 			return err
 		}
@@ -241,9 +250,9 @@ func (x *Index) Check() (Report, error) { return x.t.Check() }
 // Close closes the table below; see Table.Close.
 func (x *Index) Close() error { return x.t.Close() }
 
-func (x *Index) mutation(kind mutationKind, key, value uint64) mutation {
-	m := mutation{kind: kind, inline: true}
+// aim fills a mutation in.
+func (x *Index) aim(m *mutation, kind mutationKind, key, value uint64) {
+	m.kind, m.inline = kind, true
 	m.hash, m.words.want = x.t.inlineMap.Of(key)
 	m.words.value = value
-	return m
 }

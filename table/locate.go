@@ -89,6 +89,7 @@ func (t *Table) locate(s *stripe, at *place, key []byte, hash uint64) error {
 		return p.Corrupt("stripe root", t.rootAt(s.index), "%#x is no stripe root", at.root)
 	}
 	at.directory, at.depth = dir, depth
+	s.heads.under(at.root, depth)
 	at.index = layout.DirectoryIndex(hash, t.stripeBits, depth)
 	wordAt := dir + layout.DirectoryHeaderBytes + at.index*layout.WordBytes
 	word := p.Load(wordAt)
@@ -98,23 +99,23 @@ func (t *Table) locate(s *stripe, at *place, key []byte, hash uint64) error {
 	}
 	want := layout.SegmentHeader{Stripe: s.index, Depth: local, TagShift: shift, Prefix: at.index >> (depth - local)}
 	at.tag = layout.Tag(hash, t.stripeBits, shift)
-	return t.locateIn(at, segment, want, key)
+	return t.locateIn(s, at, segment, want, key)
 }
 
 // locateIn goes through a segment and its chain.
-func (t *Table) locateIn(at *place, segment uint64, want layout.SegmentHeader, key []byte) error {
+func (t *Table) locateIn(s *stripe, at *place, segment uint64, want layout.SegmentHeader, key []byte) error {
 	for {
-		header, err := recovery.ReadSegment(t.pool, segment, want)
-		if err != nil {
+		first, end := 0, t.lines
+		if at.segments == 0 {
+			if err := t.headOf(s, at, segment, want); err != nil {
+				return err
+			}
+			first, end = at.home, at.home+layout.WindowLines
+		} else if _, err := recovery.ReadSegment(t.pool, segment, want); err != nil {
 			return err
 		}
 		if at.segments > recovery.MaxChain {
 			return t.pool.Corrupt("segment", segment, "its chain of overflow segments does not end")
-		}
-		first, end := 0, t.lines
-		if at.segments == 0 {
-			at.header = header
-			first, end = at.home, at.home+layout.WindowLines
 		}
 		at.addSegment(segment)
 		if more, err := t.locateLines(at, first, end, key); err != nil || !more {

@@ -33,6 +33,7 @@ type stripe struct {
 	collectAt    int          // length of retired at which it is collected
 	freeable     []pmem.Range // scratch of collect
 
+	heads  heads
 	drains uint32 // that made a slot durable
 	flying int    // slots in flight: see flight.go
 

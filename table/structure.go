@@ -46,7 +46,7 @@ func (t *Table) prepare(s *stripe, k *kit, hash uint64, at *place) (ready bool, 
 	}
 	epoch := t.epoch.Load()
 	for i := 0; i <= last; i++ {
-		if t.birthOf(at.seg(i)) != epoch {
+		if t.bornIn(at, i) != epoch {
 			missing, err = t.copySegment(s, k, at, i)
 			return false, missing, err
 		}
@@ -67,11 +67,19 @@ func (t *Table) fits(at *place) bool {
 		last = at.freeSegment
 	}
 	for i := 0; i <= last; i++ {
-		if t.birthOf(at.seg(i)) != t.epoch.Load() {
+		if t.bornIn(at, i) != t.epoch.Load() {
 			return false
 		}
 	}
 	return true
+}
+
+// bornIn is the birth epoch of the i-th segment of a place.
+func (t *Table) bornIn(at *place, i int) uint64 {
+	if i == 0 {
+		return at.header.Birth
+	}
+	return t.birthOf(at.seg(i))
 }
 
 // birthOf is the birth epoch of a segment or directory whose header was checked.
