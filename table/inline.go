@@ -127,24 +127,20 @@ func (w *lineWalk) slotsBefore() int { return w.probe.Passed() * layout.InlineSl
 // locateInline is locateLines for inline entries.
 func (t *Table) locateInline(at *place) (more bool) {
 	n := at.segments - 1
-	want := at.want
+	if home := layout.InlineHome(at.hash, t.lines); n == 0 && home >= 0 { // most entries lie there
+		if found, overflows := t.locateInLine(at, home, n, 0); found || !overflows && at.free != 0 {
+			return false
+		}
+	}
 	walk := t.walkLines(at.hash, n > 0)
 	overflows := true
 	for l, ok := walk.Next(); ok; l, ok = walk.Next() {
-		lineAt := at.seg(n) + layout.LineBytes*uint64(l+1)
-		line := t.pool.Line(lineAt)
-		for i := range layout.InlineSlotsPerLine {
-			word, slotAt := line.Load(2*i), lineAt+uint64(i)*layout.InlineSlotBytes
-			value, holds := layout.InlineHolds(word, line.Load(2*i+1))
-			switch {
-			case !holds:
-				at.offer(slotAt, l, n, l, n == 0 && walk.slotsBefore()+i >= at.header.Reach)
-			case overflows && layout.InlineIs(word, want):
-				at.slot, at.word, at.value, at.segment = slotAt, word, value, n
-				return false
-			}
+		found, further := t.locateInLine(at, l, n, walk.slotsBefore())
+		if found && overflows {
+			return false
 		}
-		if line.Load(0)&layout.SlotOverflow == 0 {
+		at.slot = 0 // of no lookup
+		if !further {
 			overflows = false // the key is not further on; a free slot may be
 			if at.free != 0 {
 				return false
@@ -154,8 +150,33 @@ func (t *Table) locateInline(at *place) (more bool) {
 	return overflows || at.free == 0
 }
 
+// locateInLine looks for the entry, and for a free slot, in a line of the n-th segment of
+// the place, of whose window so many slots come before. further tells that the line has
+// the overflow bit.
+func (t *Table) locateInLine(at *place, l, n, before int) (found, further bool) {
+	lineAt := at.seg(n) + layout.LineBytes*uint64(l+1)
+	line := t.pool.Line(lineAt)
+	for i := range layout.InlineSlotsPerLine {
+		word := line.Load(2 * i)
+		value, holds := layout.InlineHolds(word, line.Load(2*i+1))
+		switch slot := lineAt + uint64(i)*layout.InlineSlotBytes; {
+		case !holds:
+			if at.free == 0 {
+				at.offer(slot, l, n, l, n == 0 && before+i >= at.header.Reach)
+			}
+		case layout.InlineIs(word, at.want):
+			at.slot, at.word, at.value, at.segment = slot, word, value, n
+			return true, false
+		}
+	}
+	return false, line.Load(0)&layout.SlotOverflow != 0
+}
+
 // setOverflowInline is setOverflow for inline entries.
 func (t *Table) setOverflowInline(at *place) {
+	if at.freeSegment == 0 && at.freeLine == layout.InlineHome(at.hash, t.lines) {
+		return // the first line of all
+	}
 	var set overflowBits
 	for i := 0; i <= at.freeSegment; i++ {
 		walk := t.walkLines(at.hash, i > 0)
@@ -262,6 +283,9 @@ func (t *Table) slotsPerLine() int {
 // homeLine is the line in which a lookup begins.
 func (t *Table) homeLine(hash uint64) int {
 	if t.inline {
+		if home := layout.InlineHome(hash, t.lines); home >= 0 {
+			return home
+		}
 		probe := layout.ProbeInline(hash, t.lines)
 		line, _ := probe.Next()
 		return line

@@ -339,6 +339,9 @@ func (t *Table) settle(s *stripe, m *mutation, at *place, logged uint64) {
 // setOverflow is step 3: every line that a lookup passes on its way to the free
 // slot says that it must go on.
 func (t *Table) setOverflow(at *place) {
+	if at.freeSegment == 0 && at.freeLine == at.home {
+		return // the first line of all
+	}
 	var set overflowBits
 	for i := 0; i <= at.freeSegment; i++ {
 		first, end := 0, t.lines
