@@ -78,6 +78,9 @@ func (o *crashOracle) statesOf(c *crashtest.Crash) []crashContent {
 
 // ofFirstLife leaves the operations of the second life out.
 func (o *crashOracle) ofFirstLife(c *crashtest.Crash) *crashtest.Crash {
+	if o.second == nil {
+		return c
+	}
 	f := *c
 	later := func(op int) bool { return op >= crashObserved }
 	f.Acked = slices.DeleteFunc(slices.Clone(c.Acked), later)
@@ -108,14 +111,14 @@ func (o *crashOracle) Judge(c *crashtest.Crash) error {
 	if c.Place()>>32%max(o.openEvery, 1) != 0 {
 		return nil
 	}
+	allowed := o.allowed(c)
 	if found, known := o.bench.found[c.ImageKey()]; known {
-		if slices.ContainsFunc(o.allowed(c), func(s crashContent) bool { return s.print() == found.print }) {
+		if slices.ContainsFunc(allowed, func(s crashContent) bool { return s.print() == found.print }) {
 			crashTotal.again.Add(1)
 			c.Read = found.read
 			return nil
 		}
 	}
-	allowed := o.allowed(c)
 	have, err := o.judgeImage(c, allowed)
 	if err != nil {
 		return err

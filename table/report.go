@@ -20,6 +20,9 @@ func (t *Table) reportOpened() {
 	case d.Clean, p.BesideWriter():
 		level, text = slog.LevelDebug, "opened"
 	}
+	if !p.Logger().Enabled(context.Background(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("path", p.Path()), slog.String("root", d.Why), slog.String("medium", p.Media().String()), slog.Bool("read_only", p.ReadOnly()),
 		slog.Uint64("generation", p.Generation()), slog.Bool("checked_whole", d.Unproven), slog.Duration("took", t.opened.openDuration),
