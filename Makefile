@@ -2,7 +2,7 @@
 # targets, so what passes here passes there.
 
 .DEFAULT_GOAL := help
-.PHONY: browser help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-arm64 dax-long crash crash-full crash-long mutants powercut-short
+.PHONY: browser help build test race purego cross arm64 fuzz demo consumer modules lint ci large powercut blocklog dax dax-arm64 dax-long crash crash-full crash-long crash-night mutants powercut-short
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +35,14 @@ fuzz: ## every fuzz target for FUZZTIME (10s) (PKGS=...)
 crash: ## the crash suite with its figures
 	.ci/crash
 
-crash-long: ## the crash suite in its nightly size (crash-full: minutes)
+crash-long: ## 10,500 crashed histories (crash-full, crash-night: more programs)
 	.ci/crash long
 
 crash-full:
 	.ci/crash full
+
+crash-night:
+	.ci/crash night
 
 mutants: ## the mutation gate of the crash suite
 	.ci/crash mutants

@@ -19,8 +19,9 @@ import (
 
 // The sizes of the suite, by how many operations the programs have of which all are
 // run. PMEMTABLE_CRASH=1: two from every start, three from the dirty one on two media,
-// in some minutes; full: three everywhere, in half an hour; long: that with
-// far more images of each crash, and four, for a night. Unset, go test's: one, and two
+// in some minutes; full: three everywhere, in an hour or more; long: that with far more
+// images of each crash, and four, for nights, and 10,500 crashed histories, which make
+// crash-long runs without the rest. Unset, go test's: one, and two
 // from the dirty start on two media.
 var (
 	crashMore = os.Getenv("PMEMTABLE_CRASH") != ""
