@@ -14,8 +14,7 @@ import (
 )
 
 // crashLeftover: a writer is killed between the store of a slot and its drain. The next
-// process asks about the key by a call that writes, and changes nothing, before its
-// marking has got there.
+// process asks about the key by a call that writes, and changes nothing.
 type crashLeftover struct {
 	crashStoppedWriter
 	answer crashAnswer
@@ -63,12 +62,6 @@ func (l crashLeftover) run(image []byte) (*crashtest.Trace, error) {
 	}
 	next := tracer.Trace().Resume(stop + 1)
 	next.Sites = true
-	over := make(chan struct{})
-	next.Before = func(function string) {
-		if strings.HasPrefix(function, "recovery.(*Marked).") {
-			<-over // behind the end of the trace
-		}
-	}
 	p, err := pmem.OpenHeap(pmem.NewHeap(next.Image(), l.setup.maxBytes()), pmem.Options{Media: l.setup.media, Hook: next})
 	c := crashTable{setup: l.setup}
 	if err == nil {
@@ -78,7 +71,6 @@ func (l crashLeftover) run(image []byte) (*crashtest.Trace, error) {
 		return nil, err
 	}
 	defer c.tab.Die()
-	defer close(over)
 	next.Begin(crashReadDone)
 	err = l.answer.ask(c.tab, l.last().key, []byte(l.start[string(l.last().key)]))
 	next.Ack(crashReadDone)

@@ -59,7 +59,7 @@ func (t *Table) drainInFlight(stripe int, first, end uint64) {
 		if at == 0 {
 			return
 		}
-		if at >= first && at < end {
+		if at >= first && at < end && t.pool.Bytes(at, layout.WordBytes) != nil { // a damaged file names anything
 			t.pool.PersistWord(at)
 		}
 	}

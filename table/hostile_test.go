@@ -392,3 +392,51 @@ func TestCheckEndsOnOverlappingRecords(t *testing.T) {
 	_, _, err = repaired(t, f.image, recovery.ReachableOnly)
 	require.NoError(t, err)
 }
+
+// insideHook fails a write-back of what is not in the file.
+type insideHook struct {
+	throughHook
+	t    *testing.T
+	size uint64
+}
+
+func (h insideHook) WriteBack(off uint64, n int) {
+	require.LessOrEqual(h.t, off+uint64(n), h.size)
+}
+
+// TestNamesOfSlotsInFlightAreChecked: a line of a stripe's version names slots outside of
+// the file. On persistent memory nobody writes back what is there.
+func TestNamesOfSlotsInFlightAreChecked(t *testing.T) {
+	k := theCrashWorld()
+	const outside = 1 << 43
+	chained := crashImageAfter(crashX86, crashEmptyImage(crashX86, 1), crashPuts(append(k.same[:k.window:k.window], k.a)...))
+	for _, far := range []bool{false, true} {
+		f := forgery{image: bytes.Clone(chained), g: crashX86.geometry(1)}
+		r := f.g.Regions()
+		name := uint64(len(f.image))
+		if far { // a segment that is not there: what was read of it is in flight
+			newest := r.Superblock[0]
+			if f.word(r.Superblock[1]) > f.word(newest) {
+				newest = r.Superblock[1]
+			}
+			dir, _, _ := layout.DecodeStripeRoot(f.word(newest + layout.SuperRoots))
+			f.set(dir+layout.DirectoryHeaderBytes, layout.DirectoryWord(outside, 0, 0))
+			name = outside + layout.LineBytes
+		}
+		f.set(r.Versions+layout.InFlight, name)
+		hook := insideHook{t: t, size: uint64(len(f.image))}
+		p, err := pmem.OpenHeap(pmem.NewHeap(f.image, 0), pmem.Options{Media: pmem.DAX, ReadOnly: true, Hook: hook})
+		require.NoError(t, err)
+		tab, err := table.OpenPool(p, nil)
+		require.NoError(t, err)
+		_, err = tab.Get(k.a)
+		if far {
+			require.ErrorIs(t, err, table.ErrCorrupt)
+		} else {
+			require.NoError(t, err)
+		}
+		for range tab.All() {
+		}
+		require.NoError(t, tab.Close())
+	}
+}

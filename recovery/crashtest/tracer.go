@@ -74,10 +74,6 @@ type Tracer struct {
 	// use.
 	Anonymous bool
 
-	// Before, if not nil, is called before each event of which Sites tells the function,
-	// with its name, and may keep that goroutine waiting. Set it before use.
-	Before func(function string)
-
 	mu     sync.Mutex
 	trace  Trace
 	syncs  int
@@ -189,9 +185,6 @@ func (t *Tracer) performOf(owner uint64, e Event, apply func()) {
 	e.Goroutine = owner
 	if t.Sites && (e.Kind <= SyncEnd) {
 		e.Site = site()
-		if t.Before != nil {
-			t.Before(e.Site[:max(0, strings.LastIndexByte(e.Site, ':'))])
-		}
 	}
 	t.mu.Lock()
 	apply()
