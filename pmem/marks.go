@@ -2,6 +2,7 @@ package pmem
 
 import (
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 
 	"pmemtable/internal/layout"
@@ -10,8 +11,9 @@ import (
 // Marks collects which blocks the roots reach, for the sweep after an open. Mark
 // may be called from many goroutines; the rest may not overlap with it.
 type Marks struct {
-	p *Pool
-	n int // chunks
+	p     *Pool
+	n     int  // chunks
+	shift uint // by which an offset in the arena gives its chunk
 	// pages are nil until one of their chunks is reached; see chunkTable.
 	pages []atomic.Pointer[[]markedChunk]
 }
@@ -23,9 +25,34 @@ type markedChunk struct {
 }
 
 type markedBits struct {
-	desc layout.Descriptor
-	size uint64 // of a block
-	bits []uint64
+	desc    layout.Descriptor
+	size    uint64 // of a block
+	inverse uint64 // 2^32 / size, rounded up: no division in Mark
+	blocks  uint64
+	bits    []uint64 // in few, where that is enough
+	few     [8]uint64
+}
+
+// newMarkedBits is for a chunk of small blocks, or with one block of a run.
+func newMarkedBits(d layout.Descriptor, sizeBytes, blocks int) *markedBits {
+	mb := &markedBits{desc: d, size: uint64(sizeBytes), blocks: uint64(blocks)}
+	if blocks > 1 {
+		mb.inverse = (1<<32 + mb.size - 1) / mb.size
+	}
+	if n := (blocks + 63) / 64; n <= len(mb.few) {
+		mb.bits = mb.few[:n]
+	} else {
+		mb.bits = make([]uint64, n)
+	}
+	return mb
+}
+
+// block is which block of a chunk begins at an offset in it, false if none does. For a
+// multiple of the size the product with the inverse is exact, since the offset is below
+// 2^20; for all else the product with the size is another one.
+func (mb *markedBits) block(at uint64) (b uint64, ok bool) {
+	b = at * mb.inverse >> 32
+	return b, b*mb.size == at
 }
 
 // NewMarks returns an empty set over the chunks that the file had at open, for a
@@ -39,7 +66,7 @@ func (p *Pool) NewMarksNow() *Marks {
 }
 
 func (p *Pool) newMarks(chunks int) *Marks {
-	return &Marks{p: p, n: chunks, pages: make([]atomic.Pointer[[]markedChunk], pagesOf(chunks))}
+	return &Marks{p: p, n: chunks, shift: uint(bits.TrailingZeros(uint(p.geometry.ChunkBytes))), pages: make([]atomic.Pointer[[]markedChunk], pagesOf(chunks))}
 }
 
 // of is what is marked of chunk i, nil if nothing is.
@@ -87,27 +114,50 @@ func (m *Marks) each(fn func(i int, mb *markedBits) bool) {
 // whether the block was new, and an error if no block of that size can be there:
 // the chunk's descriptor is damaged or says otherwise, or off is not a block's start.
 func (m *Marks) Mark(off uint64, sizeBytes int) (fresh bool, err error) {
-	p := m.p
-	i, ok := p.chunkOf(off)
-	if !ok || i >= m.n || p.geometry.HoldsDescriptors(i) {
-		return false, fmt.Errorf("offset %#x lies outside the blocks that the file had at open", off)
-	}
-	mb := m.of(i)
+	i, at, ok := m.chunkOf(off)
+	mb := m.at(i, ok)
 	if mb == nil {
+		if !ok || m.p.geometry.HoldsDescriptors(i) {
+			return false, fmt.Errorf("offset %#x lies outside the blocks that the file had at open", off)
+		}
 		if mb, err = m.reach(i); err != nil {
 			return false, err
 		}
 	}
-	at := off - p.space.chunkAt(i)
-	if uint64(sizeBytes) > mb.size || at%mb.size != 0 {
+	b, ok := mb.block(at)
+	if uint64(sizeBytes) > mb.size || !ok {
 		return false, fmt.Errorf("%d bytes at %#x are no block of a chunk with blocks of %d bytes", sizeBytes, off, mb.size)
 	}
-	b := at / mb.size
-	if b >= uint64(len(mb.bits))*64 || mb.desc.Kind == layout.ChunkSmall && (b+1)*mb.size > uint64(p.geometry.ChunkBytes) {
+	if b >= mb.blocks {
 		return false, fmt.Errorf("offset %#x lies behind the last block of its chunk", off)
 	}
 	old := atomic.OrUint64(&mb.bits[b/64], 1<<(b%64))
 	return old>>(b%64)&1 == 0, nil
+}
+
+// Ahead asks for what Mark will need for the block at off, which need not be one.
+func (m *Marks) Ahead(off uint64) {
+	i, at, ok := m.chunkOf(off)
+	if mb := m.at(i, ok); mb != nil {
+		if w := at * mb.inverse >> 38; w < uint64(len(mb.bits)) {
+			prefetchWord(&mb.bits[w])
+		}
+	}
+}
+
+// chunkOf returns the chunk that holds off, and where in it.
+func (m *Marks) chunkOf(off uint64) (i int, at uint64, ok bool) {
+	off -= m.p.regions.Arena
+	chunk := off >> m.shift
+	return int(chunk), off & (1<<m.shift - 1), chunk < uint64(m.n)
+}
+
+// at is of for a chunk that there may be.
+func (m *Marks) at(i int, ok bool) *markedBits {
+	if !ok {
+		return nil
+	}
+	return m.of(i)
 }
 
 // reach reads the descriptor of chunk i, which is trusted now that a root reaches
@@ -118,34 +168,29 @@ func (m *Marks) reach(i int) (*markedBits, error) {
 	at := p.space.chunkAt(chunk) + offset
 	d, ok := layout.DecodeDescriptor(p.Load(at), i)
 	classes := p.space.classes.Sizes
-	mb := &markedBits{desc: d}
+	var mb *markedBits
 	switch {
 	case !ok || d.Kind == layout.ChunkSmall && d.Class >= len(classes):
 		return nil, fmt.Errorf("the descriptor at %#x of chunk %d is damaged", at, i)
 	case d.Kind == layout.ChunkSmall:
-		mb.size = uint64(classes[d.Class])
-		mb.bits = make([]uint64, (uint64(p.geometry.ChunkBytes)/mb.size+63)/64)
+		mb = newMarkedBits(d, classes[d.Class], p.geometry.ChunkBytes/classes[d.Class])
 	case i+d.Run > m.n:
 		return nil, fmt.Errorf("the descriptor at %#x of chunk %d names a run of %d chunks, beyond the file", at, i, d.Run)
 	default:
-		mb.size = uint64(d.Run) * uint64(p.geometry.ChunkBytes)
-		mb.bits = make([]uint64, 1)
+		mb = newMarkedBits(d, d.Run*p.geometry.ChunkBytes, 1)
 	}
 	return m.add(i, mb), nil
 }
 
 // Marked tells whether a block is in the set.
 func (m *Marks) Marked(off uint64) bool {
-	i, ok := m.p.chunkOf(off)
-	if !ok || i >= m.n {
-		return false
-	}
-	mb := m.of(i)
+	i, at, ok := m.chunkOf(off)
+	mb := m.at(i, ok)
 	if mb == nil {
 		return false
 	}
-	b := (off - m.p.space.chunkAt(i)) / mb.size
-	return b < uint64(len(mb.bits))*64 && atomic.LoadUint64(&mb.bits[b/64])>>(b%64)&1 != 0
+	b := at / mb.size
+	return b < mb.blocks && atomic.LoadUint64(&mb.bits[b/64])>>(b%64)&1 != 0
 }
 
 // Validate checks what no single Mark can: that no run covers a chunk that is

@@ -201,6 +201,9 @@ func (p *Pool) Prefetch(off uint64) {
 	}
 }
 
+// prefetchWord is Prefetch for the heap.
+func prefetchWord(w *uint64) { flush.Prefetch(unsafe.Pointer(w)) }
+
 // setBase points the pool at its mapped memory.
 func (p *Pool) setBase(mem []byte) { p.base = unsafe.Pointer(unsafe.SliceData(mem)) }
 

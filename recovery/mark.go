@@ -110,12 +110,16 @@ func (m *Marked) markMetadata(p *pmem.Pool, word uint64) error {
 func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *Start) error {
 	once := func(object string, off uint64, sizeBytes int) error {
 		fresh, err := m.Marks.Mark(off, sizeBytes)
-		if err == nil && !fresh {
+		switch {
+		case err == nil && fresh:
+			return nil
+		case err == nil:
 			err = errTwice
 		}
 		return wrapMark(p, object, off, err)
 	}
 	count := uint64(0)
+	records := recordMarks{marks: m.Marks, once: func(off uint64) error { return once("record", off, 1) }}
 	late := undrained{pool: p, none: s.Decision.Clean || !p.Flushes()}
 	w := walk{pool: p, stripe: stripe,
 		directory: func(at uint64, depth uint) error {
@@ -128,14 +132,46 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *St
 		},
 		slot: func(_ *segmentView, _, _ int, word uint64) error {
 			count++
-			return once("record", layout.SlotRecord(word), 1)
+			return records.add(layout.SlotRecord(word))
 		},
 		inline: func(*segmentView, int, int, uint64, uint64) error { count++; return nil },
 	}
 	err := w.stripeRoot(s.Roots.Stripes[stripe])
+	if err == nil {
+		err = records.mark()
+	}
 	late.persist()
 	m.Counts[stripe] = count
 	return err
+}
+
+// recordMarks marks the records of a stripe a group at a time: each mark is in memory
+// that no other has just touched, so all of a group are asked for before the first is set.
+type recordMarks struct {
+	marks   *pmem.Marks
+	once    func(off uint64) error
+	waiting [32]uint64
+	n       int
+}
+
+func (r *recordMarks) add(off uint64) error {
+	r.marks.Ahead(off)
+	r.waiting[r.n] = off
+	if r.n++; r.n < len(r.waiting) {
+		return nil
+	}
+	return r.mark()
+}
+
+// mark marks the group.
+func (r *recordMarks) mark() error {
+	for _, off := range r.waiting[:r.n] {
+		if err := r.once(off); err != nil {
+			return err
+		}
+	}
+	r.n = 0
+	return nil
 }
 
 // undrained collects words of a tree's structure that a kill may have left stored

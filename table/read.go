@@ -59,6 +59,12 @@ func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
 			return t.answer(&f, dst, out)
 		}
 	}
+	return t.appendPinned(dst, key, hash)
+}
+
+// appendPinned is AppendGet under a pin. It is apart, or what it needs would be set up
+// by every call.
+func (t *Table) appendPinned(dst, key []byte, hash uint64) (value []byte, err error) {
 	err = t.pinned(hash, key, func(value []byte) { dst = append(dst, value...) })
 	return dst, err
 }
@@ -152,8 +158,10 @@ func (t *Table) beginRead(key []byte) (uint64, error) {
 	if t.closing.Load() {
 		return 0, ErrClosed
 	}
-	if err := t.checkKeySize(len(key)); err != nil {
-		return 0, err
+	if t.inline || len(key) > layout.MaxKeyBytes {
+		if err := t.checkKeySize(len(key)); err != nil {
+			return 0, err
+		}
 	}
 	return t.hash(key), nil
 }
