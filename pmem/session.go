@@ -145,7 +145,8 @@ func (p *Pool) MarkClean(sequence uint64) error {
 
 // MarkPoisoned records that a sync failed and that the superblock with sequence
 // lastGood, with the log behind it up to the position logEnd, is the last state
-// known to be durable.
+// known to be durable; 0 if nothing is known of the newest one that the session found:
+// then the newest that is whole counts, since nothing was reused that an older one needs.
 func (p *Pool) MarkPoisoned(lastGood, logEnd uint64) error {
 	p.sessionMu.Lock()
 	defer p.sessionMu.Unlock()

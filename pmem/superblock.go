@@ -226,6 +226,21 @@ func (p *Pool) SyncSlot(s *Slot) error {
 	return p.syncRange(p.regions.Superblock[s.Index], p.geometry.SuperblockBytes())
 }
 
+// DirtySlot has SyncSlot write what it syncs, also where the kernel takes it for written:
+// it does so after a sync that failed. Nobody else may be storing to the file.
+func (p *Pool) DirtySlot(s *Slot) {
+	dirty := func(at, n uint64) {
+		for end := at + n; at < end; at = at&^(layout.PageBytes-1) + layout.PageBytes {
+			word := at &^ (layout.WordBytes - 1)
+			p.Store(word, p.Load(word))
+		}
+	}
+	for _, e := range s.Extents {
+		dirty(e.Offset, uint64(e.Bytes))
+	}
+	dirty(p.regions.Superblock[s.Index], uint64(p.geometry.SuperblockBytes()))
+}
+
 // VoidSlot zeroes superblock slot i durably.
 func (p *Pool) VoidSlot(i int) error {
 	p.storeSlot(i, nil)

@@ -216,6 +216,9 @@ func (s *Start) commitFirst(p *pmem.Pool) error {
 			s.Protected = append(s.Protected, slot)
 		}
 	}
+	if prev := p.Previous(); prev.Poisoned != 0 && prev.LastGood == 0 && len(s.Protected) > 0 {
+		p.DirtySlot(&s.Protected[0])
+	}
 	wasCached := p.Previous().Medium == uint8(layout.MediumPageCache)
 	if p.Media() != pmem.PageCache || !s.Decision.Working || wasCached {
 		return nil

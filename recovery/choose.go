@@ -58,6 +58,8 @@ func Choose(p *pmem.Pool) (Decision, error) {
 	if d.Logged.Frames > 0 || p.Previous().Poisoned != 0 {
 		d.Log = d.Slot.Log
 		d.Why += ", and the log behind it"
+	} else {
+		d.LogEnd = noLogEnd
 	}
 	return d, nil
 }
@@ -88,6 +90,9 @@ func chooseRoot(p *pmem.Pool) (Decision, error) {
 	switch {
 	case p.BesideWriter():
 		d.Working, d.Why = true, "the working root of the process that is writing"
+	case prev.Poisoned != 0 && prev.LastGood == 0:
+		d.Poisoned = true
+		d.Why = "the newest committed root that is whole: in the previous session, which followed a kill, the first sync failed"
 	case prev.Poisoned != 0:
 		d.Poisoned = true
 		d.Slot = withSequence(slots, prev.LastGood)

@@ -41,6 +41,7 @@ type committer struct {
 
 	mu        sync.Mutex     // guards all below to leading; no lock is taken under it
 	good      int            // slot of the last durable commit
+	sure      bool           // that it is durable: not yet after a kill, which may have come in its middle
 	last      uint64         // sequence of the last durable commit
 	goodLog   layout.LogSpan // the log that goes on from it
 	goodEnd   uint64         // how far, for one of an earlier session
@@ -67,6 +68,13 @@ func (c *committer) init(next uint64, idle int) {
 	c.next, c.idle, c.good = next, idle, idle^1
 	c.wake.L = &c.mu
 	c.dirty = make(chan struct{}, 1)
+}
+
+// settle takes notice that what the open found committed is durable.
+func (c *committer) settle() {
+	c.mu.Lock()
+	c.sure = true
+	c.mu.Unlock()
 }
 
 // frozen is a tree that nobody changes any more, and its counts.
@@ -261,7 +269,7 @@ func (t *Table) adopt(f *frozen) error {
 		return t.failedAlready()
 	}
 	t.redo.committed(f.log)
-	c.good, c.last, c.committed, c.goodLog = c.idle, c.next, f.epoch, f.log
+	c.good, c.sure, c.last, c.committed, c.goodLog = c.idle, true, c.next, f.epoch, f.log
 	c.count++
 	c.mu.Unlock()
 	return nil
@@ -364,6 +372,9 @@ func (t *Table) fail(cause error) error {
 	}
 	c.failing = true // a flush or commit that succeeds from now on does not count
 	good, last, log, end := c.good, c.last, c.goodLog, c.goodEnd
+	if !c.sure {
+		last = 0
+	}
 	if log.Generation == t.redo.generation {
 		end = c.logged
 	}

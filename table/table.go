@@ -213,7 +213,7 @@ func (t *Table) begin() error {
 	t.useRootArea(s.Area)
 	t.epoch.Store(s.Epoch)
 	t.commits.init(s.NextSequence, s.IdleSlot)
-	t.commits.settled = s.Decision.Clean
+	t.commits.settled, t.commits.sure = s.Decision.Clean, s.Decision.Clean
 	logs := t.durability.kind == always && t.pool.Media() == pmem.PageCache
 	ring := uint64(0)
 	if len(s.Protected) > 0 && !s.Decision.Clean {
@@ -276,6 +276,8 @@ func (t *Table) mark(s *recovery.Start) {
 	if err == nil {
 		if err = s.Settle(t.pool); err != nil {
 			err = t.fail(err)
+		} else {
+			t.commits.settle()
 		}
 	}
 	t.marked(s, m, err, began)

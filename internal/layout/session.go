@@ -24,7 +24,7 @@ type Session struct {
 	Poisoned   uint8 // 1: a sync failed, LastGood is the truth
 	Replaying  uint8 // 1: the truth is still the committed root and the log behind it
 	_          [3]byte
-	LastGood   uint64 // superblock sequence, when poisoned or clean: the one that counts
+	LastGood   uint64 // superblock sequence, when poisoned or clean: the one that counts; poisoned and 0: the newest
 	Floor      uint64 // superblock slots with a lower sequence are void
 	LogEnd     uint64 // position, when poisoned or replaying: frames from here on do not count
 }
