@@ -100,7 +100,7 @@ type opening struct {
 }
 
 // Open opens the table in the file at path, or creates it. It takes milliseconds
-// whatever the size: free space is found in the background, while the table
+// whatever the size: the free space of all but small files is found while the table
 // serves. Only a file that nothing vouches for (a copy of one that was open, say)
 // is checked whole first.
 func Open(path string, opts *Options) (*Table, error) {
