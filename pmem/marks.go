@@ -137,11 +137,11 @@ func (m *Marks) Mark(off uint64, sizeBytes int) (fresh bool, err error) {
 
 // Ahead asks for what Mark will need for the block at off, which need not be one.
 func (m *Marks) Ahead(off uint64) {
-	i, at, ok := m.chunkOf(off)
-	if mb := m.at(i, ok); mb != nil {
-		if w := at * mb.inverse >> 38; w < uint64(len(mb.bits)) {
-			prefetchWord(&mb.bits[w])
-		}
+	i, _, ok := m.chunkOf(off)
+	if mb := m.at(i, ok); mb != nil { // of which nothing is read: that would wait for it
+		prefetchWord(&mb.size)
+		prefetchWord(&mb.few[0])
+		prefetchWord(&mb.few[len(mb.few)-1])
 	}
 }
 
