@@ -162,6 +162,10 @@ func (s *Start) order(p *pmem.Pool) ([]pmem.Range, error) {
 func redoIntent(p *pmem.Pool) error {
 	stores := p.PendingIntent()
 	if stores == nil {
+		// A kill may have come when one was cleared, and not durably: a later power loss
+		// would bring it back, over blocks that were reused by then. And one that is torn
+		// must not be completed by the stores of the next.
+		p.ClearIntent()
 		return nil
 	}
 	r := p.Regions()
