@@ -51,31 +51,38 @@ func bars(title string, values []chart.Value) drawn {
 		highest = max(highest, v.Value)
 	}
 	return chart.BarChart{
-		Title: title, Height: 420, Width: 110*len(values) + 120, BarWidth: 70,
+		Title: title, Height: 420, Width: 150*len(values) + 120, BarWidth: 90, BarSpacing: 60,
+		TitleStyle: chart.Style{FontSize: 14},
 		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
 		YAxis:      chart.YAxis{Range: &chart.ContinuousRange{Min: 0, Max: highest * 1.05}},
 		Bars:       values,
 	}
 }
 
+// bar is one of the i-th store's colour.
+func bar(label string, value float64, i int) chart.Value {
+	colour := chart.GetDefaultColor(i)
+	return chart.Value{Label: label, Value: value, Style: chart.Style{FillColor: colour, StrokeColor: colour}}
+}
+
 // throughputChart shows millions of gets and overwrites a second.
 func (r *results) throughputChart(goroutines int) drawn {
 	var values []chart.Value
 	for _, name := range []string{hit, over} {
-		for _, c := range r.all {
+		for i, c := range r.all {
 			if ns := c.samples[cell(name, goroutines)].Median(); ns > 0 && !c.persistentPeer() {
-				values = append(values, chart.Value{Label: name + ": " + c.label, Value: 1000 / ns})
+				values = append(values, bar(name+": "+c.label, 1000/ns, i))
 			}
 		}
 	}
-	return bars(fmt.Sprintf("Millions of operations a second, %d goroutine(s)", goroutines), values)
+	return bars("Millions of operations a second, goroutines: "+fmt.Sprint(goroutines), values)
 }
 
 func (r *results) floorChart() drawn {
 	var values []chart.Value
 	for _, name := range []string{hit, miss, over, load} {
-		for _, label := range []string{checked, trusted} {
-			values = append(values, chart.Value{Label: name + ": " + label, Value: r.ratioToFloor(r.find(label), name)})
+		for i, label := range []string{checked, trusted} {
+			values = append(values, bar(name+": "+label, r.ratioToFloor(r.find(label), name), i))
 		}
 	}
 	return bars("Ratio to the floor", values)
@@ -89,7 +96,7 @@ func (r *results) latencyChart() drawn {
 	var x, y report.Sample
 	var ticks []chart.Tick
 	for _, p := range r.hiccups.Curve {
-		if p[0] >= 100 || p[1] <= 0 {
+		if p[0] < 50 || p[0] >= 100 || p[1] <= 0 { // the axis begins at the median
 			continue
 		}
 		at := -math.Log10(1 - p[0]/100)
