@@ -13,14 +13,21 @@ import (
 
 // faultAddress performs v and returns the address that could not be accessed,
 // or nil.
-func faultAddress(v []Entry) (address unsafe.Pointer) {
+func faultAddress(v []Entry) unsafe.Pointer { return faultOf(func() { Persist(v) }) }
+
+// faultOfLines is faultAddress of PersistLines.
+func faultOfLines(e Entry) unsafe.Pointer {
+	return faultOf(func() { PersistLines(e.Dst, e.Len) })
+}
+
+func faultOf(perform func()) (address unsafe.Pointer) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if fault, ok := recover().(interface{ Addr() uintptr }); ok {
 			address = unsafe.Add(unsafe.Pointer(nil), fault.Addr())
 		}
 	}()
-	Persist(v)
+	perform()
 	return nil
 }
 
@@ -52,13 +59,16 @@ func TestWhichLinesAreTouched(t *testing.T) {
 			for _, at := range []int{page, end - n} {
 				v := [1]Entry{linesOf(media[at:][:n])}
 				require.Nil(t, faultAddress(v[:]), "%d bytes at %d", n, at)
+				require.Nil(t, faultOfLines(v[0]), "%d bytes at %d", n, at)
 			}
 			for inside := 0; inside <= n-1; inside += 7 {
 				v := [1]Entry{linesOf(media[end-inside:][:n])}
 				require.Equal(t, unsafe.Pointer(&media[end]), faultAddress(v[:]), "%d bytes, %d inside", n, inside)
+				require.Equal(t, unsafe.Pointer(&media[end]), faultOfLines(v[0]), "%d bytes, %d inside", n, inside)
 				v = [1]Entry{linesOf(media[page-n+inside:][:n])}
 				first := (page - n + inside) / line * line
 				require.Equal(t, unsafe.Pointer(&media[first]), faultAddress(v[:]), "%d bytes, %d inside", n, inside)
+				require.Equal(t, unsafe.Pointer(&media[first]), faultOfLines(v[0]), "%d bytes, %d inside", n, inside)
 			}
 		}
 	})

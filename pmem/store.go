@@ -98,16 +98,13 @@ func persistHooked(hook Hook, ranges []Range) {
 }
 
 // PersistWord is Persist of the line that holds the word at off.
-func (p *Pool) PersistWord(off uint64) { p.PersistRange(off, layout.WordBytes) }
-
-// PersistRange is Persist of one range.
-func (p *Pool) PersistRange(off uint64, sizeBytes int) {
+func (p *Pool) PersistWord(off uint64) {
 	switch {
 	case !p.flushes:
 	case p.hook != nil:
-		p.Persist(Range{off, sizeBytes})
-	default:
-		p.persistOne(Range{off, sizeBytes})
+		p.Persist(Range{off, layout.WordBytes})
+	default: // without a list of one
+		p.persistOne(Range{off, layout.WordBytes})
 	}
 }
 

@@ -448,29 +448,32 @@ func IntactRecord(p *pmem.Pool, off uint64) (record []byte, shape layout.RecordS
 // ReadRecord reads and verifies the record at offset off, which nobody may be
 // reusing: it lies in a frozen tree, is pinned, or its stripe is locked.
 func ReadRecord(p *pmem.Pool, off uint64) (Record, error) {
-	return readRecord(p, off, p.Bytes)
+	b, shape := IntactRecord(p, off)
+	if b == nil {
+		err := RecordDamage(p, off)
+		if err == nil {
+			err = p.Corrupt("record", off, "somebody changed it meanwhile")
+		}
+		return Record{}, err
+	}
+	b = b[shape.HeaderSize:]
+	return Record{shape, b[:shape.KeySize:shape.KeySize], b[shape.KeySize:]}, nil
 }
 
 // RecordDamage says what is wrong with the record at offset off, nil if nothing is,
 // for a caller that has nothing but the offset: it may be changing.
 func RecordDamage(p *pmem.Pool, off uint64) error {
-	_, err := readRecord(p, off, p.Speculative)
-	return err
-}
-
-func readRecord(p *pmem.Pool, off uint64, bytes func(off uint64, n int) []byte) (Record, error) {
-	head := bytes(off, layout.MaxRecordHeaderBytes)
+	head := p.Speculative(off, layout.MaxRecordHeaderBytes)
 	if head == nil || off < p.Regions().Arena {
-		return Record{}, p.Corrupt("record", off, "it lies outside the file")
+		return p.Corrupt("record", off, "it lies outside the file")
 	}
 	shape := layout.DecodeRecord(head)
-	b := bytes(off, shape.Size())
-	if shape.ValueSize > layout.MaxValueBytes || b == nil {
-		return Record{}, p.Corrupt("record", off, "its size of %d bytes runs over the end of the file", shape.Size())
+	b := p.Speculative(off, shape.Size())
+	switch {
+	case shape.ValueSize > layout.MaxValueBytes || b == nil:
+		return p.Corrupt("record", off, "its size of %d bytes runs over the end of the file", shape.Size())
+	case !layout.RecordIntact(b):
+		return p.Corrupt("record", off, "its checksum is wrong")
 	}
-	if !layout.RecordIntact(b) {
-		return Record{}, p.Corrupt("record", off, "its checksum is wrong")
-	}
-	b = b[shape.HeaderSize:]
-	return Record{shape, b[:shape.KeySize:shape.KeySize], b[shape.KeySize:]}, nil
+	return nil
 }

@@ -99,7 +99,7 @@ type batchRun struct {
 //  2. all stripes concerned are locked, in ascending order. Segments are copied and
 //     split until every change is the store of one slot; overflow bits are set.
 //  3. the intent, slots and new words, is made durable. From here on a crash ends
-//     with the whole batch: an open redoes it. So no pending bits are needed.
+//     with the whole batch: an open redoes it. So nothing is named as in flight.
 //  4. the slots and the metadata word are stored and made durable.
 //  5. the intent is cleared, durably.
 //  6. the old records are retired, and the stripes unlocked.

@@ -12,9 +12,10 @@ import (
 //	defer t.caught(debug.SetPanicOnFault(true), &err)
 //
 // The deferred call holds the table, too, so that it stays reachable, and its file
-// mapped, until it runs. Locks under which the mapping is read or written are given back by defer. It
-// does not reach what a caller does with a View's value after fn has returned, nor
-// a copy of the mapping that the kernel makes for a system call, which fails there.
+// mapped, until it runs. Locks under which the mapping is read or written are given back
+// by defer. None of this reaches what a caller does with a View's value after fn has
+// returned, nor a copy of the mapping that the kernel makes for a system call, which
+// fails there.
 
 // caught makes an error of a fault in the mapping that a read met.
 func (t *Table) caught(before bool, err *error) {

@@ -139,7 +139,7 @@ func (t *Table) locateInline(at *place) (more bool) {
 		if found && overflows {
 			return false
 		}
-		at.slot = 0 // of no lookup
+		at.slot = 0 // no lookup comes to one behind a line without the overflow bit
 		if !further {
 			overflows = false // the key is not further on; a free slot may be
 			if at.free != 0 {

@@ -188,8 +188,9 @@ func (g *putGroup) publishLocked() error {
 }
 
 // publish stores every slot of the group and makes them durable by one drain, or by
-// more where so many are of one stripe that they cannot all be in flight. A key that needs a structural change is left
-// for later, and with it every later op of its stripe, so that their order holds.
+// more where so many are of one stripe that they cannot all be in flight. A key that
+// needs a structural change is left for later, and with it every later op of its stripe,
+// so that their order holds.
 func (g *putGroup) publish() error {
 	t := g.table
 	if err := t.poison(); err != nil {

@@ -103,7 +103,7 @@ func (t *Table) versionAt(stripe int) uint64 {
 
 // version is what a read compares before and after.
 func (t *Table) version(stripe int) uint64 {
-	if t.foreign {
+	if t.pool.ReadOnly() {
 		return t.foreignVersion(stripe)
 	}
 	return t.pool.Load(t.versionAt(stripe))

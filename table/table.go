@@ -32,7 +32,6 @@ type Table struct {
 	collide    func(key []byte) uint64 // replaces the hash in tests of collisions
 	versions   uint64
 	trust      bool
-	foreign    bool // read-only: a writer may be in another process
 	durability Durability
 	slow       *slowLog // nil: slow calls are not reported
 
@@ -144,7 +143,6 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 		collide:    collide,
 		versions:   p.Regions().Versions,
 		trust:      o.TrustMedia,
-		foreign:    p.ReadOnly(),
 		durability: o.Durability,
 		slow:       newSlowLog(o.SlowOperation, p.Logger()),
 		stripes:    make([]stripe, p.Geometry().Stripes),

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 )
 
 // MaxEpoch bounds every epoch in a file; at 100,000 cuts a second it lasts 44 years.
@@ -132,14 +133,10 @@ func HomeLine(hash uint64, lines int) int {
 func putWord(b []byte, w uint64) { binary.LittleEndian.PutUint64(b, w) }
 func getWord(b []byte) uint64    { return binary.LittleEndian.Uint64(b) }
 
-// wordsCRC is the CRC32C of a few words, without the buffer that crc32 would have escape.
 func wordsCRC(words ...uint64) uint32 {
-	crc := ^uint32(0)
-	for _, w := range words {
-		for range WordBytes {
-			crc = Castagnoli[byte(crc)^byte(w)] ^ crc>>8
-			w >>= 8
-		}
+	var b [8 * WordBytes]byte
+	for i, w := range words {
+		putWord(b[i*WordBytes:], w)
 	}
-	return ^crc
+	return crc32.Checksum(b[:len(words)*WordBytes], Castagnoli)
 }
