@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -139,10 +140,14 @@ func (s *Store) current() (*state, error) {
 	return st, nil
 }
 
+// unsettledTries is how often a read-only store looks for an entry that the state has, half
+// a second in all.
+const unsettledTries = 300
+
 // GetLog sets l to the entry at index; its slices are copies, nil if they are empty.
 // raft.ErrLogNotFound if there is none. O(1).
 func (s *Store) GetLog(index uint64, l *raft.Log) error {
-	for {
+	for try := 0; ; try++ {
 		st, err := s.current()
 		if err != nil {
 			return err
@@ -158,6 +163,12 @@ func (s *Store) GetLog(index uint64, l *raft.Log) error {
 			return nil
 		case !st.dense():
 			return raft.ErrLogNotFound
+		}
+		if s.readOnly && try < unsettledTries {
+			// A batch shows its changes one after the other: the entry may be gone a
+			// moment before the state says so, for as long as its writer is kept waiting.
+			time.Sleep(time.Duration(try) * 10 * time.Microsecond)
+			continue
 		}
 		if now, err := s.current(); err == nil && *now == *st { // else it was deleted meanwhile
 			return fmt.Errorf("raft log entry %d: %w: it is missing", index, table.ErrCorrupt)
