@@ -22,6 +22,7 @@ type backend interface {
 	grow(newBytes int64) error                  // reserves what it adds
 	extend(newBytes int64) error                // by a hole, which nobody stores to before it is reserved
 	reserve(off uint64, n int) error            // fills such a hole
+	prefault(off, n uint64)                     // has pages mapped before they are stored to; only a hint
 	punch(off uint64, n int) error              // makes a hole again, where that can be
 	shrink(newBytes int64) error                // gives what is behind back; looking there stays harmless
 	keepReadersOut() (unlock func(), err error) // of other processes; fails if some are there
@@ -117,6 +118,8 @@ func (b *fileBackend) reserve(off uint64, n int) error {
 	}
 	return b.sys.Reserve(b.file, int64(off), int64(n))
 }
+
+func (b *fileBackend) prefault(off, n uint64) { prefault(b.mem[off : off+n]) }
 
 func (b *fileBackend) punch(off uint64, n int) error {
 	b.mu.Lock()

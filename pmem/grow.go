@@ -14,6 +14,10 @@ const (
 	minExtentChunks = 4
 	maxExtentBytes  = 64 << 20
 	extentShare     = 32
+
+	// prefaultBytes is how much is prefaulted at a time: so long may a growth that
+	// somebody waits for, or a mapping that the process makes, have to wait.
+	prefaultBytes = 2 << 20
 )
 
 func (a *allocator) extentChunks() int { return a.extentChunksOf(a.chunks.n) }
@@ -40,11 +44,40 @@ func (a *allocator) growAhead() {
 		a.wanted = false
 		if chunks := a.chunks.n; a.nfree < reserveChunks+a.extentChunks() {
 			a.mu.Unlock()
-			_ = a.grow(chunks, a.extentChunksOf(chunks), a.extentChunksOf(chunks))
+			if a.grow(chunks, a.extentChunksOf(chunks), a.extentChunksOf(chunks)) == nil {
+				a.prefault(chunks)
+			}
 			a.mu.Lock()
 		}
 	}
 	a.ahead = false
+}
+
+// prefault has the kernel clear and map the pages of the chunks from first on, so that
+// writers take no faults there. It is for media whose pages stay in memory: on a page
+// cache it would dirty pages that nobody has stored to.
+func (a *allocator) prefault(first int) {
+	if a.p.syncs {
+		return
+	}
+	for at, more := a.chunkAt(first), true; more; at += prefaultBytes {
+		more = a.prefaultPiece(at)
+	}
+}
+
+// prefaultPiece prefaults what begins at an offset, and tells whether there is more.
+func (a *allocator) prefaultPiece(at uint64) (more bool) {
+	a.growMu.Lock() // the file neither shrinks nor closes meanwhile
+	defer a.growMu.Unlock()
+	a.mu.Lock()
+	stopped := a.stopped
+	a.mu.Unlock()
+	size := a.p.size.Load()
+	if stopped || at >= size {
+		return false
+	}
+	a.p.backend.prefault(at, min(prefaultBytes, size-at))
+	return true
 }
 
 // grow adds chunks to the file, at least atLeast if the medium does not give want,

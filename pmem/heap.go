@@ -105,6 +105,8 @@ func (b *heapBackend) extend(newBytes int64) error { return b.grow(newBytes) }
 
 func (b *heapBackend) reserve(uint64, int) error { return nil }
 
+func (b *heapBackend) prefault(uint64, uint64) {}
+
 func (b *heapBackend) punch(uint64, int) error { return nil }
 
 func (b *heapBackend) shrink(newBytes int64) error {

@@ -79,6 +79,10 @@ func (realSystem) Map(f *os.File, lengthBytes int64, readOnly, daxOnly bool) ([]
 	return mem, nil
 }
 
+// prefault has the pages of mem mapped for writing. Kernels before 5.14 do not know how;
+// then they are mapped one by one, by who stores to them.
+func prefault(mem []byte) { _ = unix.Madvise(mem, unix.MADV_POPULATE_WRITE) }
+
 // SyncData implements System: on Linux, fdatasync writes the pages that were
 // dirtied through a shared mapping too, and a changed size.
 func (realSystem) SyncData(f *os.File, _ []byte) error {

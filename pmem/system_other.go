@@ -37,6 +37,9 @@ func (realSystem) Map(f *os.File, lengthBytes int64, readOnly, daxOnly bool) ([]
 	return mem, nil
 }
 
+// prefault is for Linux.
+func prefault([]byte) {}
+
 // SyncData implements System: msync (FlushViewOfFile) hands the dirty pages to
 // the file, and File.Sync brings them to the medium (F_FULLFSYNC on macOS).
 func (realSystem) SyncData(f *os.File, mem []byte) error {
