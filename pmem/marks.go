@@ -11,48 +11,11 @@ import (
 // Marks collects which blocks the roots reach, for the sweep after an open. Mark
 // may be called from many goroutines; the rest may not overlap with it.
 type Marks struct {
-	p     *Pool
-	n     int  // chunks
-	shift uint // by which an offset in the arena gives its chunk
-	// pages are nil until one of their chunks is reached; see chunkTable.
-	pages []atomic.Pointer[[]markedChunk]
-}
-
-type markedChunk struct {
-	// bits has one bit per block; nil until the chunk is reached. It is replaced
-	// once, by compare-and-swap, and its words are set by atomic or.
-	bits atomic.Pointer[markedBits]
-}
-
-type markedBits struct {
-	desc    layout.Descriptor
-	size    uint64 // of a block
-	inverse uint64 // 2^32 / size, rounded up: no division in Mark
-	blocks  uint64
-	bits    []uint64 // in few, where that is enough
-	few     [8]uint64
-}
-
-// newMarkedBits is for a chunk of small blocks, or with one block of a run.
-func newMarkedBits(d layout.Descriptor, sizeBytes, blocks int) *markedBits {
-	mb := &markedBits{desc: d, size: uint64(sizeBytes), blocks: uint64(blocks)}
-	if blocks > 1 {
-		mb.inverse = (1<<32 + mb.size - 1) / mb.size
-	}
-	if n := (blocks + 63) / 64; n <= len(mb.few) {
-		mb.bits = mb.few[:n]
-	} else {
-		mb.bits = make([]uint64, n)
-	}
-	return mb
-}
-
-// block is which block of a chunk begins at an offset in it, false if none does. For a
-// multiple of the size the product with the inverse is exact, since the offset is below
-// 2^20; for all else the product with the size is another one.
-func (mb *markedBits) block(at uint64) (b uint64, ok bool) {
-	b = at * mb.inverse >> 32
-	return b, b*mb.size == at
+	p      *Pool
+	n      int            // chunks
+	shift  uint           // by which an offset in the arena gives its chunk
+	shapes [256]markShape // by size class; how many there are a descriptor can name
+	pages  []atomic.Pointer[markedPage]
 }
 
 // NewMarks returns an empty set over the chunks that the file had at open, for a
@@ -66,44 +29,45 @@ func (p *Pool) NewMarksNow() *Marks {
 }
 
 func (p *Pool) newMarks(chunks int) *Marks {
-	return &Marks{p: p, n: chunks, shift: uint(bits.TrailingZeros(uint(p.geometry.ChunkBytes))), pages: make([]atomic.Pointer[[]markedChunk], pagesOf(chunks))}
+	m := &Marks{p: p, n: chunks, shift: uint(bits.TrailingZeros(uint(p.geometry.ChunkBytes))), pages: make([]atomic.Pointer[markedPage], pagesOf(chunks))}
+	for class, size := range p.space.classes.Sizes {
+		m.shapes[class] = newMarkShape(size, p.geometry.ChunkBytes)
+	}
+	return m
 }
 
-// of is what is marked of chunk i, nil if nothing is.
-func (m *Marks) of(i int) *markedBits {
-	page := m.pages[i/chunksPerPage].Load()
-	if page == nil {
-		return nil
+// descriptor is the lower half of the descriptor word of chunk i, which the file has;
+// 0 if nothing of the chunk is marked.
+func (m *Marks) descriptor(i int) uint32 {
+	if page := m.pages[i/chunksPerPage].Load(); page != nil {
+		return page.descriptors[i%chunksPerPage].Load()
 	}
-	return (*page)[i%chunksPerPage].bits.Load()
+	return 0
 }
 
-// add has the first caller's bits be those of chunk i, and returns them.
-func (m *Marks) add(i int, mb *markedBits) *markedBits {
-	at := &m.pages[i/chunksPerPage]
-	page := at.Load()
-	if page == nil {
-		chunks := make([]markedChunk, chunksFrom(i-i%chunksPerPage, m.n))
-		page = &chunks
-		if !at.CompareAndSwap(nil, page) {
-			page = at.Load()
-		}
+// shape is how the blocks lie of a chunk that was reached.
+func (m *Marks) shape(descriptor uint32) markShape {
+	d := layout.DescriptorOf(descriptor)
+	if d.Kind == layout.ChunkSmall {
+		return m.shapes[d.Class]
 	}
-	if c := &(*page)[i%chunksPerPage]; !c.bits.CompareAndSwap(nil, mb) {
-		return c.bits.Load()
-	}
-	return mb
+	return markShape{size: uint64(d.Run) << m.shift, blocks: 1}
+}
+
+// bits are those of the blocks of a chunk that was reached.
+func (m *Marks) bits(i int, shape *markShape) []uint64 {
+	return m.pages[i/chunksPerPage].Load().bits(i%chunksPerPage, shape.blocks)
 }
 
 // each calls fn with every chunk of which something is marked, until it returns false.
-func (m *Marks) each(fn func(i int, mb *markedBits) bool) {
+func (m *Marks) each(fn func(i int, d layout.Descriptor) bool) {
 	for p := range m.pages {
 		page := m.pages[p].Load()
 		if page == nil {
 			continue
 		}
-		for j := range *page {
-			if mb := (*page)[j].bits.Load(); mb != nil && !fn(p*chunksPerPage+j, mb) {
+		for j := range page.descriptors {
+			if w := page.descriptors[j].Load(); w != 0 && !fn(p*chunksPerPage+j, layout.DescriptorOf(w)) {
 				return
 			}
 		}
@@ -114,95 +78,128 @@ func (m *Marks) each(fn func(i int, mb *markedBits) bool) {
 // whether the block was new, and an error if no block of that size can be there:
 // the chunk's descriptor is damaged or says otherwise, or off is not a block's start.
 func (m *Marks) Mark(off uint64, sizeBytes int) (fresh bool, err error) {
-	i, at, ok := m.chunkOf(off)
-	mb := m.at(i, ok)
-	if mb == nil {
-		if !ok || m.p.geometry.HoldsDescriptors(i) {
-			return false, fmt.Errorf("offset %#x lies outside the blocks that the file had at open", off)
-		}
-		if mb, err = m.reach(i); err != nil {
-			return false, err
-		}
+	word, bit, err := m.place(off, uint64(sizeBytes))
+	if err != nil {
+		return false, err
 	}
-	b, ok := mb.block(at)
-	if uint64(sizeBytes) > mb.size || !ok {
-		return false, fmt.Errorf("%d bytes at %#x are no block of a chunk with blocks of %d bytes", sizeBytes, off, mb.size)
-	}
-	if b >= mb.blocks {
-		return false, fmt.Errorf("offset %#x lies behind the last block of its chunk", off)
-	}
-	old := atomic.OrUint64(&mb.bits[b/64], 1<<(b%64))
-	return old>>(b%64)&1 == 0, nil
+	return atomic.OrUint64(word, bit)&bit == 0, nil
 }
 
-// Ahead asks for what Mark will need for the block at off, which need not be one.
-func (m *Marks) Ahead(off uint64) {
-	i, _, ok := m.chunkOf(off)
-	if mb := m.at(i, ok); mb != nil { // of which nothing is read: that would wait for it
-		prefetchWord(&mb.size)
-		prefetchWord(&mb.few[0])
-		prefetchWord(&mb.few[len(mb.few)-1])
+// markGroup is how many blocks are marked at a time, so that the waits for the memory of
+// their marks overlap: each is where no other of the group is.
+const markGroup = 32
+
+// MarkAll adds blocks, of whatever size. It returns how many it added before the first
+// that was not new, or of which err says why there is none.
+func (m *Marks) MarkAll(blocks []uint64) (added int, err error) {
+	for len(blocks) > 0 && err == nil {
+		var words [markGroup]*uint64
+		var bits [markGroup]uint64
+		n := 0
+		for n < min(len(blocks), markGroup) {
+			if words[n], bits[n], err = m.place(blocks[n], 1); err != nil {
+				break
+			}
+			prefetchWord(words[n])
+			n++
+		}
+		for j, word := range words[:n] {
+			if atomic.OrUint64(word, bits[j])&bits[j] != 0 {
+				return added, nil
+			}
+			added++
+		}
+		blocks = blocks[n:]
 	}
+	return added, err
+}
+
+// place is where the mark of the block at off is, of which Mark says what it must be.
+func (m *Marks) place(off, sizeBytes uint64) (word *uint64, bit uint64, err error) {
+	i, at, ok := m.chunkOf(off)
+	if !ok {
+		return nil, 0, errOutside(off)
+	}
+	page := m.pages[i/chunksPerPage].Load()
+	if page == nil || page.descriptors[i%chunksPerPage].Load() == 0 {
+		if page, err = m.reach(int(i), off); err != nil {
+			return nil, 0, err
+		}
+	}
+	w := page.descriptors[i%chunksPerPage].Load()
+	shape := &m.shapes[w>>layout.DescriptorClassShift&255]
+	if layout.ChunkKind(w&15) != layout.ChunkSmall {
+		run := m.shape(w)
+		shape = &run
+	}
+	b, ok := shape.block(at)
+	if !ok || sizeBytes > shape.size {
+		return nil, 0, fmt.Errorf("%d bytes at %#x are no block of a chunk with blocks of %d bytes", sizeBytes, off, shape.size)
+	}
+	if b >= shape.blocks {
+		return nil, 0, fmt.Errorf("offset %#x lies behind the last block of its chunk", off)
+	}
+	if shape.blocks > lineBlocks {
+		return &page.bits(int(i%chunksPerPage), shape.blocks)[b/64], 1 << (b % 64), nil
+	}
+	return &page.lines[i%chunksPerPage/lineGroup].Load()[i%lineGroup][b/64&7], 1 << (b % 64), nil
+}
+
+func errOutside(off uint64) error {
+	return fmt.Errorf("offset %#x lies outside the blocks that the file had at open", off)
 }
 
 // chunkOf returns the chunk that holds off, and where in it.
-func (m *Marks) chunkOf(off uint64) (i int, at uint64, ok bool) {
+func (m *Marks) chunkOf(off uint64) (i, at uint64, ok bool) {
 	off -= m.p.regions.Arena
-	chunk := off >> m.shift
-	return int(chunk), off & (1<<m.shift - 1), chunk < uint64(m.n)
-}
-
-// at is of for a chunk that there may be.
-func (m *Marks) at(i int, ok bool) *markedBits {
-	if !ok {
-		return nil
-	}
-	return m.of(i)
+	i = off >> (m.shift & 63)
+	return i, off & (1<<(m.shift&63) - 1), i < uint64(m.n)
 }
 
 // reach reads the descriptor of chunk i, which is trusted now that a root reaches
-// a block of it.
-func (m *Marks) reach(i int) (*markedBits, error) {
+// the block at off, and makes room for its marks.
+func (m *Marks) reach(i int, off uint64) (*markedPage, error) {
 	p := m.p
+	if p.geometry.HoldsDescriptors(i) {
+		return nil, errOutside(off)
+	}
 	chunk, offset := p.geometry.DescriptorPlace(i)
 	at := p.space.chunkAt(chunk) + offset
-	d, ok := layout.DecodeDescriptor(p.Load(at), i)
-	classes := p.space.classes.Sizes
-	var mb *markedBits
+	word := p.Load(at)
+	d, ok := layout.DecodeDescriptor(word, i)
 	switch {
-	case !ok || d.Kind == layout.ChunkSmall && d.Class >= len(classes):
+	case !ok || d.Kind == layout.ChunkSmall && d.Class >= len(p.space.classes.Sizes):
 		return nil, fmt.Errorf("the descriptor at %#x of chunk %d is damaged", at, i)
-	case d.Kind == layout.ChunkSmall:
-		mb = newMarkedBits(d, classes[d.Class], p.geometry.ChunkBytes/classes[d.Class])
-	case i+d.Run > m.n:
+	case d.Kind == layout.ChunkRun && i+d.Run > m.n:
 		return nil, fmt.Errorf("the descriptor at %#x of chunk %d names a run of %d chunks, beyond the file", at, i, d.Run)
-	default:
-		mb = newMarkedBits(d, d.Run*p.geometry.ChunkBytes, 1)
 	}
-	return m.add(i, mb), nil
+	w := uint32(word)
+	page := orNew(&m.pages[i/chunksPerPage])
+	page.reach(i%chunksPerPage, w, m.shape(w).blocks)
+	return page, nil
 }
 
 // Marked tells whether a block is in the set.
 func (m *Marks) Marked(off uint64) bool {
 	i, at, ok := m.chunkOf(off)
-	mb := m.at(i, ok)
-	if mb == nil {
+	if !ok || m.descriptor(int(i)) == 0 {
 		return false
 	}
-	b := at / mb.size
-	return b < mb.blocks && atomic.LoadUint64(&mb.bits[b/64])>>(b%64)&1 != 0
+	shape := m.shape(m.descriptor(int(i)))
+	b := at / shape.size
+	return b < shape.blocks && atomic.LoadUint64(&m.bits(int(i), &shape)[b/64])>>(b%64)&1 != 0
 }
 
 // Validate checks what no single Mark can: that no run covers a chunk that is
 // reached in another way.
 func (m *Marks) Validate() (err error) {
-	m.each(func(i int, mb *markedBits) bool {
-		if mb.desc.Kind != layout.ChunkRun {
+	m.each(func(i int, d layout.Descriptor) bool {
+		if d.Kind != layout.ChunkRun {
 			return true
 		}
-		for j := 1; j < mb.desc.Run; j++ {
-			if m.of(i+j) != nil || m.p.geometry.HoldsDescriptors(i+j) {
-				err = fmt.Errorf("the run of %d chunks at chunk %d covers chunk %d, which is in use otherwise", mb.desc.Run, i, i+j)
+		for j := 1; j < d.Run; j++ {
+			if m.descriptor(i+j) != 0 || m.p.geometry.HoldsDescriptors(i+j) {
+				err = fmt.Errorf("the run of %d chunks at chunk %d covers chunk %d, which is in use otherwise", d.Run, i, i+j)
 				return false
 			}
 		}
@@ -213,11 +210,12 @@ func (m *Marks) Validate() (err error) {
 
 // Usage counts what is marked.
 func (m *Marks) Usage() (chunks int, blocks, bytes int64) {
-	m.each(func(_ int, mb *markedBits) bool {
-		chunks += max(1, mb.desc.Run)
-		n := int64(popcount(mb.bits))
+	m.each(func(i int, d layout.Descriptor) bool {
+		shape := m.shape(m.descriptor(i))
+		chunks += max(1, d.Run)
+		n := int64(popcount(m.bits(i, &shape)))
 		blocks += n
-		bytes += n * int64(mb.size)
+		bytes += n * int64(shape.size)
 		return true
 	})
 	return chunks, blocks, bytes
@@ -241,17 +239,18 @@ func (p *Pool) Sweep(m *Marks) {
 			i = end - 1
 			continue
 		}
-		mb := m.of(i)
+		w := m.descriptor(i)
+		d := layout.DescriptorOf(w)
 		switch {
 		case p.geometry.HoldsDescriptors(i):
 			*a.chunks.at(i) = chunk{state: chunkMeta}
-		case mb == nil:
+		case w == 0:
 			a.release(i, 1)
-		case mb.desc.Kind == layout.ChunkRun:
-			a.markRun(i, mb.desc.Run)
-			i += mb.desc.Run - 1
+		case d.Kind == layout.ChunkRun:
+			a.markRun(i, d.Run)
+			i += d.Run - 1
 		default:
-			a.sweepSmall(i, mb)
+			a.sweepSmall(i, d.Class, m.bits(i, &m.shapes[d.Class]))
 		}
 	}
 	a.chunks.swept = true
@@ -298,10 +297,10 @@ func (a *allocator) endSweep() {
 	}
 }
 
-func (a *allocator) sweepSmall(i int, mb *markedBits) {
-	a.openChunk(i, mb.desc.Class)
+func (a *allocator) sweepSmall(i, class int, bits []uint64) {
+	a.openChunk(i, class)
 	c := a.chunks.at(i)
-	for w, marked := range mb.bits {
+	for w, marked := range bits {
 		c.free[w] &^= marked
 	}
 	c.nfree = int32(popcount(c.free))

@@ -59,9 +59,9 @@ func TestRecycledBlocksWhileChunksMatter(t *testing.T) {
 func TestBlockWithoutDivision(t *testing.T) {
 	const chunkBytes = layout.MaxChunkBytes
 	for _, size := range layout.NewClasses(chunkBytes).Sizes {
-		mb := newMarkedBits(layout.Descriptor{}, size, chunkBytes/size)
+		shape := newMarkShape(size, chunkBytes)
 		for at := 0; at < chunkBytes; at += layout.UnitBytes {
-			b, ok := mb.block(uint64(at))
+			b, ok := shape.block(uint64(at))
 			if ok != (at%size == 0) || ok && b != uint64(at/size) {
 				t.Fatalf("offset %d, blocks of %d: %d, %v", at, size, b, ok)
 			}

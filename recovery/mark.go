@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -119,7 +120,7 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *St
 		return wrapMark(p, object, off, err)
 	}
 	count := uint64(0)
-	records := recordMarks{marks: m.Marks, once: func(off uint64) error { return once("record", off, 1) }}
+	records := recordMarks{pool: p, marks: m.Marks}
 	late := undrained{pool: p, none: s.Decision.Clean || !p.Flushes()}
 	w := walk{pool: p, stripe: stripe,
 		directory: func(at uint64, depth uint) error {
@@ -145,17 +146,15 @@ func (m *Marked) markStripe(ctx context.Context, p *pmem.Pool, stripe int, s *St
 	return err
 }
 
-// recordMarks marks the records of a stripe a group at a time: each mark is in memory
-// that no other has just touched, so all of a group are asked for before the first is set.
+// recordMarks marks the records of a stripe, many at a time.
 type recordMarks struct {
+	pool    *pmem.Pool
 	marks   *pmem.Marks
-	once    func(off uint64) error
-	waiting [32]uint64
+	waiting [256]uint64
 	n       int
 }
 
 func (r *recordMarks) add(off uint64) error {
-	r.marks.Ahead(off)
 	r.waiting[r.n] = off
 	if r.n++; r.n < len(r.waiting) {
 		return nil
@@ -163,12 +162,11 @@ func (r *recordMarks) add(off uint64) error {
 	return r.mark()
 }
 
-// mark marks the group.
+// mark marks those that wait.
 func (r *recordMarks) mark() error {
-	for _, off := range r.waiting[:r.n] {
-		if err := r.once(off); err != nil {
-			return err
-		}
+	added, err := r.marks.MarkAll(r.waiting[:r.n])
+	if added < r.n {
+		return wrapMark(r.pool, "record", r.waiting[added], cmp.Or(err, errTwice))
 	}
 	r.n = 0
 	return nil

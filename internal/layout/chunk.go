@@ -27,6 +27,9 @@ const (
 	ChunkRun   ChunkKind = 2 // the first chunk of a large block
 )
 
+// DescriptorClassShift is where the class begins.
+const DescriptorClassShift = 4
+
 // Descriptor is a decoded chunk descriptor.
 type Descriptor struct {
 	Kind  ChunkKind
@@ -37,14 +40,20 @@ type Descriptor struct {
 // Word encodes the descriptor of chunk index; its checksum covers the index, so
 // that a descriptor in another's place is not taken for one.
 func (d Descriptor) Word(index int) uint64 {
-	w := uint64(d.Kind) | uint64(d.Class)<<4 | uint64(d.Run)<<12
+	w := uint64(d.Kind) | uint64(d.Class)<<DescriptorClassShift | uint64(d.Run)<<12
 	return w | uint64(descriptorCRC(w, index))<<32
 }
 
 // DecodeDescriptor returns false for a word that is none.
 func DecodeDescriptor(w uint64, index int) (Descriptor, bool) {
-	d := Descriptor{ChunkKind(w & 15), int(w >> 4 & 255), int(w >> 12 & (1<<20 - 1))}
+	d := DescriptorOf(uint32(w))
 	return d, uint32(w>>32) == descriptorCRC(w, index) && (d.Kind == ChunkSmall || d.Kind == ChunkRun && d.Run > 0)
+}
+
+// DescriptorOf decodes the lower half of the word of a descriptor that was checked. It
+// is not 0.
+func DescriptorOf(half uint32) Descriptor {
+	return Descriptor{ChunkKind(half & 15), int(half >> DescriptorClassShift & 255), int(half >> 12)}
 }
 
 func descriptorCRC(w uint64, index int) uint32 {
