@@ -25,6 +25,38 @@ type Line [layout.SlotsPerLine]uint64
 // Load reads word i of the line atomically.
 func (l *Line) Load(i int) uint64 { return atomic.LoadUint64(&l[i&(layout.SlotsPerLine-1)]) }
 
+// Find returns the first word of the line that agrees with word in the bits of mask.
+func (l *Line) Find(word, mask uint64) (found uint64, ok bool) {
+	if w := atomic.LoadUint64(&l[0]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[1]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[2]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[3]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[4]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[5]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[6]); (w^word)&mask == 0 {
+		return w, true
+	}
+	if w := atomic.LoadUint64(&l[7]); (w^word)&mask == 0 {
+		return w, true
+	}
+	return 0, false
+}
+
+// Prefetch asks for the line, as Pool.Prefetch does.
+func (l *Line) Prefetch() { flush.Prefetch(unsafe.Pointer(l)) }
+
 var noLine Line // what an offset outside the file reads as
 
 func (p *Pool) at(off uint64) unsafe.Pointer { return unsafe.Add(p.base, off) }
@@ -44,6 +76,25 @@ func (p *Pool) Line(off uint64) *Line {
 		return &noLine
 	}
 	return (*Line)(unsafe.Add(p.base, off))
+}
+
+// Lines returns the n lines at off, as Line does each; nil if the file does not hold
+// them all.
+func (p *Pool) Lines(off uint64, n int) []Line {
+	b := p.Bytes(off, n*layout.LineBytes)
+	if off&(layout.LineBytes-1) != 0 || b == nil {
+		return nil
+	}
+	return unsafe.Slice((*Line)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// SegmentLine returns a bucket line of the segment at off; nil if none can lie there.
+func (p *Pool) SegmentLine(off uint64, line int) *Line {
+	at := off + layout.LineBytes*uint64(line+1)
+	if off&(layout.LineBytes-1) != 0 || off < p.regions.Arena || at < off || at >= p.size.Load() {
+		return nil
+	}
+	return (*Line)(unsafe.Add(p.base, at))
 }
 
 // Bytes returns the n bytes at off in place, nil if the file does not hold them
@@ -66,14 +117,6 @@ func (p *Pool) Segment(off uint64) []byte {
 	return p.Bytes(off, p.geometry.SegmentBytes)
 }
 
-// ArenaBytes is Bytes for what can lie in the arena only.
-func (p *Pool) ArenaBytes(off uint64, n int) []byte {
-	if off < p.regions.Arena {
-		return nil
-	}
-	return p.Bytes(off, n)
-}
-
 // Speculative returns the n bytes at off as Bytes does, for a caller that knows
 // they may be changing and checks afterwards that they were not. Under the race
 // detector it is a copy made with atomic loads, since the detector cannot know
@@ -92,6 +135,20 @@ func (p *Pool) Speculative(off uint64, n int) []byte {
 		}
 	}
 	return out
+}
+
+// Record returns the record at off, as large as its header says, and its shape; nil if
+// the arena does not hold all of one. It verifies no more than that. For whom it may be
+// changing, it is as Speculative is.
+func (p *Pool) Record(off uint64) (record []byte, shape layout.RecordShape) {
+	head := p.Speculative(off, layout.MaxRecordHeaderBytes)
+	if off < p.regions.Arena || head == nil {
+		return nil, shape
+	}
+	if shape = layout.DecodeRecord(head); shape.ValueSize > layout.MaxValueBytes {
+		return nil, shape
+	}
+	return p.Speculative(off, shape.Size()), shape
 }
 
 // copyWords copies memory to which others may be storing. It begins and ends on a

@@ -433,13 +433,7 @@ type Record struct {
 // IntactRecord returns the record at offset off in place, whole, and its shape; nil if
 // there is none that is intact, of which RecordDamage says why. Nobody may be reusing it.
 func IntactRecord(p *pmem.Pool, off uint64) (record []byte, shape layout.RecordShape) {
-	head := p.ArenaBytes(off, layout.MaxRecordHeaderBytes)
-	if head == nil {
-		return nil, shape
-	}
-	shape = layout.DecodeRecord(head)
-	record = p.Bytes(off, shape.Size())
-	if shape.ValueSize > layout.MaxValueBytes || record == nil || !layout.RecordIntact(record) {
+	if record, shape = p.Record(off); record == nil || !layout.RecordIntact(record) {
 		return nil, shape
 	}
 	return record, shape

@@ -49,7 +49,7 @@ func (s *salvager) directory(stripe int, root uint64) {
 			depth = h.Depth
 		}
 	}
-	if !ok || depth > layout.MaxDepth || dir < p.Regions().Arena || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
+	if !ok || dir < p.Regions().Arena || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
 		s.problem("stripe root", dir, "stripe %d: %#x is no stripe root", stripe, root)
 		s.lose(hashRange{stripe: stripe})
 		return

@@ -46,7 +46,7 @@ func (w *walk) stripeRoot(root uint64) error {
 	}
 	p := w.pool
 	dir, depth, ok := layout.DecodeStripeRoot(root)
-	if !ok || depth > layout.MaxDepth {
+	if !ok {
 		return p.Corrupt("stripe root", dir, "stripe %d: %#x is no stripe root", w.stripe, root)
 	}
 	if p.Bytes(dir, layout.DirectoryBytes(depth)) == nil || dir < p.Regions().Arena {

@@ -9,43 +9,32 @@ import (
 // times overlap: of the keys of a group with each other, and of a Put's lookup with
 // the filling and the draining of its record. It looks without a lock and trusts
 // nothing of what it reads: a wrong guess costs the time of a hint.
-//
-// The three passes over a group are those of the batched lookups of main-memory
-// joins (Chen et al., Improving hash join performance through prefetching, 2004).
 
-// hint says where the lookup of a key begins.
-type hint struct {
-	line uint64 // offset of the home line
-	tag  uint64
-}
-
-// lineAhead follows a stripe's root and directory, and asks for the key's home line.
-func (t *Table) lineAhead(hash uint64) hint {
-	p := t.pool
-	dir, depth, _ := layout.DecodeStripeRoot(p.Load(t.rootAt(layout.StripeOf(hash, t.stripeBits))))
-	word := p.Load(dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(hash, t.stripeBits, depth)*layout.WordBytes)
-	segment, _, shift, _ := layout.DecodeDirectoryWord(word)
-	line := segment + layout.LineBytes*uint64(t.homeLine(hash)+1)
-	p.Prefetch(line)
-	return hint{line, layout.Tag(hash, t.stripeBits, shift)}
-}
-
-// recordAhead asks for the record that the home line has for the key.
-func (t *Table) recordAhead(h hint) {
-	if t.inline {
-		return
+// lineAhead approaches a key's home line, and asks for it.
+func (t *Table) lineAhead(hash uint64) glance {
+	g := t.approach(hash)
+	if g.line != nil {
+		g.line.Prefetch()
 	}
-	line := t.pool.Line(h.line)
-	for i := range layout.SlotsPerLine {
-		word := line.Load(i)
-		if (word^h.tag)&layout.SlotTagMask == 0 && word&layout.SlotLinkMask != 0 {
-			record := layout.SlotRecord(word)
-			t.pool.Prefetch(record)
-			t.pool.Prefetch(record + layout.LineBytes)
-			return
-		}
-	}
+	return g
 }
+
+// recordAhead asks for the record that a glance chooses, and returns it; noGlance if this
+// lookup is no glance.
+func (t *Table) recordAhead(g *glance) (record uint64) {
+	record, ok := g.choose()
+	if !ok {
+		return noGlance
+	}
+	if record != 0 {
+		t.pool.Prefetch(record)
+		t.pool.Prefetch(record + layout.LineBytes)
+	}
+	return record
+}
+
+// noGlance is where no record lies.
+const noGlance = ^uint64(0)
 
 // blockAhead asks for the lines of a block that is about to be filled.
 func (t *Table) blockAhead(off uint64, sizeBytes int) {

@@ -145,6 +145,38 @@ func testCutOff(t *testing.T, media pmem.Media, durability table.Durability, lef
 	}
 }
 
+// TestFileCutOffInAGroup: of a group of GetMany the keys whose records are still there
+// have their values, whichever key the fault comes at, and the others ErrCorrupt.
+func TestFileCutOffInAGroup(t *testing.T) {
+	tab, path, system := cutTable(t, pmem.Tmpfs, table.OnSync)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	var keys [][]byte
+	for i := range 100 {
+		keys = append(keys, key(i))
+	}
+	met := map[bool]int{}
+	for left := info.Size() - 4096; left > info.Size()/2; left -= 4096 {
+		require.NoError(t, system.truncate(path, left))
+		clear(met)
+		tab.GetMany(keys, func(i int, got []byte, err error) {
+			met[err == nil]++
+			if err == nil {
+				require.Equal(t, value(i, 100), got)
+			} else {
+				require.ErrorIs(t, err, table.ErrCorrupt)
+			}
+		})
+		require.Equal(t, len(keys), met[true]+met[false])
+		if met[true] > 0 && met[false] > 0 {
+			break
+		}
+	}
+	require.Positive(t, met[true])
+	require.Positive(t, met[false])
+	_ = tab.Close()
+}
+
 // TestFileCutOffWhileReading is a reader's table.
 func TestFileCutOffWhileReading(t *testing.T) {
 	tab, path, _ := cutTable(t, pmem.PageCache, table.OnSync)

@@ -159,13 +159,33 @@ func (x *Index) GetMany(keys, values []uint64, found []bool) (err error) {
 	}
 	for first := 0; first < len(keys); first += manyGroup {
 		end := min(first+manyGroup, len(keys))
-		if err := x.aheadOf(keys[first:end]); err != nil {
+		if err := x.getGroup(keys[first:end], values[first:end], found[first:end]); err != nil {
 			return err
 		}
-		for i := first; i < end; i++ {
-			if values[i], found[i], err = x.Get(keys[i]); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// getGroup is GetMany of a group, in two passes.
+func (x *Index) getGroup(keys, values []uint64, found []bool) (err error) {
+	t := x.t
+	defer t.caught(debug.SetPanicOnFault(true), &err)
+	var glances [manyGroup]glance
+	var wants [manyGroup]uint64
+	if t.glancesInline {
+		for i, key := range keys {
+			var hash uint64
+			hash, wants[i] = t.inlineMap.Of(key)
+			glances[i] = t.lineAhead(hash)
+		}
+	}
+	for i, key := range keys {
+		value, saw := t.takeInline(&glances[i], wants[i])
+		if values[i], found[i] = value, saw == present; saw != unsure {
+			continue
+		}
+		if values[i], found[i], err = t.lookInlineWhole(t.inlineMap.Of(key)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -86,6 +86,17 @@ func (f *found) inLine(line *pmem.Line) bool {
 // lookInline looks a hash up, without a lock. It tries until no block and no slot of
 // the stripe was used again meanwhile; a pin would hold back blocks alone.
 func (t *Table) lookInline(hash, want uint64) (value uint64, there bool, err error) {
+	if t.glancesInline {
+		g := t.approach(hash)
+		if value, saw := t.takeInline(&g, want); saw != unsure {
+			return value, saw == present, nil
+		}
+	}
+	return t.lookInlineWhole(hash, want)
+}
+
+// lookInlineWhole is lookInline of a key that a glance did not do for.
+func (t *Table) lookInlineWhole(hash, want uint64) (value uint64, there bool, err error) {
 	if t.closing.Load() {
 		return 0, false, ErrClosed
 	}

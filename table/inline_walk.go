@@ -114,7 +114,9 @@ func (t *Table) putManyInline(keys, values [][]byte) error {
 	var at point
 	for first := 0; first < len(keys); first += manyGroup {
 		end := min(first+manyGroup, len(keys))
-		t.ahead(keys[first:end])
+		for _, key := range keys[first:end] {
+			t.lineAhead(t.hash(key))
+		}
 		for i := first; i < end; i++ {
 			m := mutation{kind: store, key: keys[i], value: values[i]}
 			if err := t.aim(&m); err != nil {

@@ -187,7 +187,7 @@ func (t *Table) segmentAt(root uint64, stripe int, cursor uint64) (segment uint6
 		return 0, want, end, nil
 	}
 	dir, depth, ok := layout.DecodeStripeRoot(root)
-	if !ok || depth > layout.MaxDepth {
+	if !ok {
 		return 0, want, 0, p.Corrupt("stripe root", t.rootAt(stripe), "%#x is no stripe root", root)
 	}
 	at := dir + layout.DirectoryHeaderBytes + layout.DirectoryIndex(cursor, t.stripeBits, depth)*layout.WordBytes

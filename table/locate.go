@@ -1,7 +1,6 @@
 package table
 
 import (
-	"bytes"
 	"math/bits"
 
 	"pmemtable/internal/layout"
@@ -85,7 +84,7 @@ func (t *Table) locate(s *stripe, at *place, key []byte, hash uint64) error {
 		return nil
 	}
 	dir, depth, ok := layout.DecodeStripeRoot(at.root)
-	if !ok || depth > layout.MaxDepth || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
+	if !ok || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
 		return p.Corrupt("stripe root", t.rootAt(s.index), "%#x is no stripe root", at.root)
 	}
 	at.directory, at.depth = dir, depth
@@ -162,7 +161,7 @@ func (t *Table) locateLines(at *place, first, end int, key []byte) (more bool, e
 			if record == nil {
 				return false, t.damageError(&found{object: "record", at: off})
 			}
-			if bytes.Equal(record[shape.HeaderSize:shape.HeaderSize+shape.KeySize], key) {
+			if shape.Names(record, key) {
 				at.slot, at.word, at.segment = slotAt, word, n
 				at.block, at.bytes, at.shape = off, record, shape
 				return false, nil

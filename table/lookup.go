@@ -23,6 +23,7 @@ const (
 	absent outcome = iota
 	present
 	damaged
+	unsure // of a glance: nothing is known
 )
 
 // found is what a lookup read. It is filled in place: it is too large to be handed
@@ -78,7 +79,7 @@ func (t *Table) findIn(f *found, root uint64, key []byte, hash uint64) {
 		return
 	}
 	dir, depth, ok := layout.DecodeStripeRoot(root)
-	if !ok || depth > layout.MaxDepth {
+	if !ok {
 		f.damage("stripe root", t.rootAt(layout.StripeOf(hash, t.stripeBits)))
 		return
 	}
@@ -146,14 +147,8 @@ func (t *Table) scan(f *found, segment uint64, first, end int, tag uint64, shift
 // that key must have the slot's tag: if it has not, the record is damaged, and
 // passing it over could hide the one that is looked for.
 func (t *Table) match(f *found, off, tag uint64, shift uint, key []byte) {
-	head := t.pool.Speculative(off, layout.MaxRecordHeaderBytes)
-	if head == nil {
-		f.damage("record", off)
-		return
-	}
-	shape := layout.DecodeRecord(head)
-	record := t.pool.Speculative(off, shape.Size())
-	if record == nil || shape.ValueSize > layout.MaxValueBytes {
+	record, shape := t.pool.Record(off)
+	if record == nil {
 		f.damage("record", off)
 		return
 	}

@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"math/bits"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -16,41 +17,88 @@ import (
 const manyGroup = 32
 
 // GetMany looks many keys up, and calls fn for each in their order: with the
-// value, which is valid until fn returns, or ErrNotFound or another error. The
-// lookups of a group overlap: first all home lines are asked for, then all records,
-// then each key is answered as by Get. It is not a snapshot: each key is answered
-// as of a moment of its own. fn may call the table.
+// value, which is valid until fn returns, or ErrNotFound or another error. The lookups
+// of a group of up to 32 keys overlap: first all home lines are asked for, then all
+// records, and then all are read, before fn is called for the first of the group. It is
+// not a snapshot: each key is answered as of a moment of its own during the call. fn may
+// call the table.
 func (t *Table) GetMany(keys [][]byte, fn func(i int, value []byte, err error)) {
 	defer runtime.KeepAlive(t)
-	var buf []byte
+	g := getGroups.Get().(*getGroup)
+	defer g.release()
 	for first := 0; first < len(keys); first += manyGroup {
 		group := keys[first:min(first+manyGroup, len(keys))]
-		t.ahead(group)
+		g.read(t, group)
+		begin := 0
 		for i, key := range group {
-			value, err := t.AppendGet(buf[:0], key)
-			if err != nil {
-				fn(first+i, nil, err)
-				continue
+			end := g.ends[i]
+			switch g.saw[i] {
+			case present:
+				fn(first+i, g.values[begin:end:end], nil)
+			case absent:
+				fn(first+i, nil, ErrNotFound)
+			default:
+				value, err := t.AppendGet(g.alone[:0], key)
+				if err != nil {
+					fn(first+i, nil, err)
+					break
+				}
+				g.alone = value
+				fn(first+i, value, nil)
 			}
-			buf = value
-			fn(first+i, value, nil)
+			begin = end
 		}
 	}
 }
 
-// ahead asks for the lines and then for the records of a group of keys.
-func (t *Table) ahead(keys [][]byte) {
-	var err error // of a page that is gone: Get meets it too
-	defer t.caught(debug.SetPanicOnFault(true), &err)
-	if t.closing.Load() {
+// getGroup is what GetMany reads at a time: of each key what a glance saw of it, and the
+// end of its value, if there is one, among the values.
+type getGroup struct {
+	values []byte
+	ends   [manyGroup]int
+	saw    [manyGroup]outcome
+	alone  []byte // the value of a key that a glance did not do for
+}
+
+// groupValueBytes bounds the values that are read ahead of their turn.
+const groupValueBytes = 64 << 10
+
+// getGroups keeps the memory of groups for the next calls.
+var getGroups = sync.Pool{New: func() any { return new(getGroup) }}
+
+// release gives the group's memory back.
+func (g *getGroup) release() {
+	if cap(g.alone) > groupValueBytes {
+		g.alone = nil
+	}
+	getGroups.Put(g)
+}
+
+// read reads a group of keys, in passes, so that the waits of its keys for memory
+// overlap.
+func (g *getGroup) read(t *Table, keys [][]byte) {
+	g.values = g.values[:0]
+	for i := range keys {
+		g.saw[i], g.ends[i] = unsure, 0
+	}
+	if !t.glances {
 		return
 	}
-	var hints [manyGroup]hint
+	var err error // of a page that is gone: Get meets it too
+	defer t.caught(debug.SetPanicOnFault(true), &err)
+	var glances [manyGroup]glance
 	for i, key := range keys {
-		hints[i] = t.lineAhead(t.hash(key))
+		glances[i] = t.lineAhead(t.hash(key))
 	}
+	var records [manyGroup]uint64
 	for i := range keys {
-		t.recordAhead(hints[i])
+		records[i] = t.recordAhead(&glances[i])
+	}
+	for i, key := range keys { // a fault leaves the rest unsure
+		if records[i] != noGlance && len(key) <= layout.MaxKeyBytes {
+			g.values, g.saw[i] = t.take(&glances[i], records[i], g.values, key, groupValueBytes)
+		}
+		g.ends[i] = len(g.values)
 	}
 }
 
@@ -89,7 +137,7 @@ func (t *Table) PutMany(keys, values [][]byte) (err error) {
 type putGroup struct {
 	table   *Table
 	ops     []mutation
-	hints   [manyGroup]hint
+	glances [manyGroup]glance
 	stripes []int
 	waiting []int // stripes of which an op is left for later
 	later   []int // ops that need a structural change first, and those behind them
@@ -111,7 +159,9 @@ func (g *putGroup) release() {
 
 func (g *putGroup) put(keys, values [][]byte) (err error) {
 	t := g.table
-	g.ops, g.stripes, g.waiting, g.later = g.ops[:0], g.stripes[:0], g.waiting[:0], g.later[:0]
+	g.ops = slices.Grow(g.ops[:0], len(keys))[:len(keys)]
+	clear(g.ops)
+	g.stripes, g.waiting, g.later = g.stripes[:0], g.waiting[:0], g.later[:0]
 	defer func() {
 		for i := range g.ops {
 			if g.ops[i].record != 0 {
@@ -139,32 +189,47 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 // over the group in passes, so that the waits of its keys for memory overlap.
 func (g *putGroup) fill(keys, values [][]byte) error {
 	t := g.table
+	var all stripeSet
 	for i, key := range keys {
-		g.ops = append(g.ops, mutation{kind: store, key: key, value: values[i], watch: g.watch})
 		m := &g.ops[i]
+		m.kind, m.key, m.value, m.watch = store, key, values[i], g.watch
 		if err := checkSizes(m); err != nil {
 			return err
 		}
 		m.hash = t.hash(key)
-		g.hints[i] = t.lineAhead(m.hash)
-		g.stripes = append(g.stripes, layout.StripeOf(m.hash, t.stripeBits))
+		g.glances[i] = t.lineAhead(m.hash)
+		all.add(layout.StripeOf(m.hash, t.stripeBits))
 	}
+	g.stripes = all.list(g.stripes)
 	for i := range g.ops {
 		m := &g.ops[i]
-		if err := t.takeRecord(&t.stripes[g.stripes[i]], m); err != nil {
+		if err := t.takeRecord(&t.stripes[layout.StripeOf(m.hash, t.stripeBits)], m); err != nil {
 			return err
 		}
 		t.blockAhead(m.record, layout.RecordBytes(len(m.key), len(m.value)))
 	}
 	g.ranges = g.ranges[:0]
 	for i := range g.ops {
-		t.recordAhead(g.hints[i])
+		t.recordAhead(&g.glances[i])
 		g.ranges = append(g.ranges, t.fillOnly(&g.ops[i]))
 	}
 	t.pool.Persist(g.ranges...)
-	slices.Sort(g.stripes)
-	g.stripes = slices.Compact(g.stripes)
 	return nil
+}
+
+// stripeSet is a set of stripes.
+type stripeSet [layout.MaxStripes / 64]uint64
+
+func (s *stripeSet) add(stripe int) { s[stripe/64] |= 1 << (stripe % 64) }
+
+// list appends the stripes to to, in ascending order.
+func (s *stripeSet) list(to []int) []int {
+	for i, word := range s {
+		for ; word != 0; word &= word - 1 {
+			to = append(to, i*64+bits.TrailingZeros64(word))
+		}
+	}
+	return to
 }
 
 // publishLocked is publish under the locks of the group's stripes.
@@ -197,10 +262,10 @@ func (g *putGroup) publish() error {
 		return err
 	}
 	g.ranges = g.ranges[:0]
+	var at place
 	for i := range g.ops {
 		m := &g.ops[i]
 		s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
-		var at place
 		waiting := slices.Contains(g.waiting, s.index)
 		if !waiting {
 			if err := t.locate(s, &at, m.key, m.hash); err != nil {

@@ -225,6 +225,36 @@ func TestGetManyCallsTheTable(t *testing.T) {
 	})
 }
 
+// TestGetManyOfLargeValues: values that are too large to be read ahead of their turn come
+// among others, each whole.
+func TestGetManyOfLargeValues(t *testing.T) {
+	tab := onHeap(t, pmem.Tmpfs, 4, 16<<20)
+	var keys [][]byte
+	sizes := []int{0, 1, 65535, 65536, 65537, 300000, 17}
+	for i, size := range sizes {
+		keys = append(keys, key(i))
+		require.NoError(t, tab.Put(key(i), value(i, size)))
+	}
+	keys = append(keys, key(100), bytes.Repeat([]byte{1}, layout.MaxKeyBytes+1))
+	for range 2 { // by the memory of the first call
+		next := 0
+		tab.GetMany(keys, func(i int, got []byte, err error) {
+			require.Equal(t, next, i)
+			next++
+			switch i {
+			case len(sizes):
+				require.ErrorIs(t, err, table.ErrNotFound)
+			case len(sizes) + 1:
+				require.ErrorIs(t, err, table.ErrTooLarge)
+			default:
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(value(i, sizes[i]), got), "%d bytes", sizes[i])
+			}
+		})
+		require.Equal(t, len(keys), next)
+	}
+}
+
 // TestManyBesideOthers: groups of the same keys in any order end, and each key
 // holds what somebody put whole.
 func TestManyBesideOthers(t *testing.T) {

@@ -160,7 +160,7 @@ func (t *Table) fill(s *stripe, m *mutation) error {
 		return err
 	}
 	filled := t.fillOnly(m)
-	t.recordAhead(home)
+	t.recordAhead(&home)
 	t.pool.Persist(filled)
 	return nil
 }

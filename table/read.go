@@ -30,6 +30,23 @@ func (t *Table) Get(key []byte) ([]byte, error) {
 func (t *Table) AppendGet(dst, key []byte) (value []byte, err error) {
 	defer t.caught(debug.SetPanicOnFault(true), &err)
 	value = dst
+	if t.glances && len(key) <= layout.MaxKeyBytes {
+		g := t.approach(t.hash(key))
+		if record, ok := g.choose(); ok {
+			t.pool.Prefetch(record + layout.LineBytes) // on its way with the first line
+			switch out, saw := t.take(&g, record, dst, key, layout.MaxValueBytes); saw {
+			case present:
+				return out, nil
+			case absent:
+				return dst, ErrNotFound
+			}
+		}
+	}
+	return t.appendWhole(dst, key)
+}
+
+// appendWhole is AppendGet of a key that a glance did not do for.
+func (t *Table) appendWhole(dst, key []byte) (value []byte, err error) {
 	hash, err := t.beginRead(key)
 	if err != nil {
 		return dst, err
@@ -86,6 +103,19 @@ func (t *Table) answer(f *found, dst, out []byte) ([]byte, error) {
 // of its value.
 func (t *Table) Has(key []byte) (has bool, err error) {
 	defer t.caught(debug.SetPanicOnFault(true), &err)
+	if t.glances && len(key) <= layout.MaxKeyBytes {
+		g := t.approach(t.hash(key))
+		if record, ok := g.choose(); ok {
+			if saw := t.sees(&g, record, key); saw != unsure {
+				return saw == present, nil
+			}
+		}
+	}
+	return t.hasWhole(key)
+}
+
+// hasWhole is Has of a key that a glance did not do for.
+func (t *Table) hasWhole(key []byte) (has bool, err error) {
 	hash, err := t.beginRead(key)
 	if err != nil {
 		return false, err

@@ -82,7 +82,7 @@ func (t *Table) newAside() (*Table, error) {
 	}
 	a := &Table{
 		pool: t.pool, geometry: t.geometry, stripeBits: t.stripeBits, lines: t.lines, inline: t.inline, inlineMap: t.inlineMap,
-		seed: t.seed, collide: t.collide, versions: t.versions, trust: t.trust,
+		seed: t.seed, collide: t.collide, versions: t.versions, versionLines: t.versionLines, trust: t.trust,
 		durability: OnSync, // it acknowledges to nobody
 		stripes:    make([]stripe, n),
 		asideOf:    t,

@@ -22,18 +22,21 @@ import (
 // Table is an open table. All its methods may be called from many goroutines at
 // the same time, Close included.
 type Table struct {
-	pool       *pmem.Pool
-	geometry   pmem.Geometry
-	stripeBits uint
-	lines      int  // bucket lines of a segment
-	inline     bool // entries lie in the bucket lines: inline.go
-	inlineMap  *layout.InlineMap
-	seed       uint64
-	collide    func(key []byte) uint64 // replaces the hash in tests of collisions
-	versions   uint64
-	trust      bool
-	durability Durability
-	slow       *slowLog // nil: slow calls are not reported
+	pool          *pmem.Pool
+	geometry      pmem.Geometry
+	stripeBits    uint
+	lines         int  // bucket lines of a segment
+	inline        bool // entries lie in the bucket lines: inline.go
+	glances       bool // lookups of records begin with one: glance.go. A read-only table's do not
+	glancesInline bool // those of inline entries
+	inlineMap     *layout.InlineMap
+	seed          uint64
+	collide       func(key []byte) uint64 // replaces the hash in tests of collisions
+	versions      uint64
+	versionLines  []pmem.Line // at versions
+	trust         bool
+	durability    Durability
+	slow          *slowLog // nil: slow calls are not reported
 
 	// roots is the offset of the array of stripe roots that readers begin at: the
 	// working root's, or after a failed sync the last good slot's. It changes
@@ -133,19 +136,22 @@ func OpenPool(p *pmem.Pool, opts *Options) (*Table, error) {
 
 func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uint64) (*Table, error) {
 	t := &Table{
-		pool:       p,
-		geometry:   p.Geometry(),
-		stripeBits: p.Geometry().StripeBits(),
-		lines:      p.Geometry().Lines(),
-		inline:     p.Geometry().Inline,
-		inlineMap:  p.InlineMap(),
-		seed:       p.Header().HashSeed,
-		collide:    collide,
-		versions:   p.Regions().Versions,
-		trust:      o.TrustMedia,
-		durability: o.Durability,
-		slow:       newSlowLog(o.SlowOperation, p.Logger()),
-		stripes:    make([]stripe, p.Geometry().Stripes),
+		pool:          p,
+		geometry:      p.Geometry(),
+		stripeBits:    p.Geometry().StripeBits(),
+		lines:         p.Geometry().Lines(),
+		inline:        p.Geometry().Inline,
+		glances:       !p.ReadOnly() && !p.Geometry().Inline,
+		glancesInline: !p.ReadOnly() && p.Geometry().Inline,
+		versionLines:  p.Lines(p.Regions().Versions, p.Geometry().Stripes),
+		inlineMap:     p.InlineMap(),
+		seed:          p.Header().HashSeed,
+		collide:       collide,
+		versions:      p.Regions().Versions,
+		trust:         o.TrustMedia,
+		durability:    o.Durability,
+		slow:          newSlowLog(o.SlowOperation, p.Logger()),
+		stripes:       make([]stripe, p.Geometry().Stripes),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.counted = make(chan struct{})

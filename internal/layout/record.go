@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 )
@@ -62,6 +63,11 @@ type RecordShape struct {
 
 // Size is the size of the whole record.
 func (s RecordShape) Size() int { return s.HeaderSize + s.KeySize + s.ValueSize }
+
+// Names tells whether a whole record of the shape has a key.
+func (s RecordShape) Names(record, key []byte) bool {
+	return bytes.Equal(record[s.HeaderSize:s.HeaderSize+s.KeySize], key)
+}
 
 // DecodeRecord reads the shape of the record that begins with head, which holds
 // MaxRecordHeaderBytes bytes. It trusts nothing: the caller must compare the size

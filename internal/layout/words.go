@@ -25,9 +25,9 @@ func StripeRoot(directory uint64, depth uint) uint64 {
 }
 
 // DecodeStripeRoot splits a stripe root. ok is false when bits that must be zero
-// are not.
+// are not, or the depth is above MaxDepth.
 func DecodeStripeRoot(w uint64) (directory uint64, depth uint, ok bool) {
-	return w & linkMask * UnitBytes, uint(w >> linkBits & 63), w>>(linkBits+6) == 0
+	return w & linkMask * UnitBytes, uint(w >> linkBits & 63), w>>linkBits <= MaxDepth
 }
 
 // MaxDepth bounds a directory's global depth. It keeps a hostile depth from

@@ -20,7 +20,7 @@ func (f *File) stripe(n int) (*Object, error) {
 		{Hex(at), f.bytes(at, 8), "stripe root", rootMeaning(root)},
 	}}
 	o.Notes = append(o.Notes, "of "+f.view.Decision.Why)
-	if root == 0 || !ok || depth > layout.MaxDepth {
+	if root == 0 || !ok {
 		return o, nil
 	}
 	c, err := f.object("directory", dir, layout.DirectoryBytes(depth))

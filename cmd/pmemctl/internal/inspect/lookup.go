@@ -164,7 +164,7 @@ func (f *File) follow(l *Lookup, key []byte) error {
 		return nil
 	}
 	dir, depth, ok := layout.DecodeStripeRoot(root)
-	if !ok || depth > layout.MaxDepth || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
+	if !ok || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
 		return p.Corrupt("stripe root", at, "%#x is no stripe root", root)
 	}
 	h, ok := layout.DecodeDirectory(p.Load(dir), p.Load(dir+layout.WordBytes), dir)

@@ -111,7 +111,7 @@ func (s *Space) stripe(n int) error {
 		return nil
 	}
 	dir, depth, ok := layout.DecodeStripeRoot(root)
-	if !ok || depth > layout.MaxDepth || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
+	if !ok || p.Bytes(dir, layout.DirectoryBytes(depth)) == nil {
 		return p.Corrupt("stripe root", dir, "%#x is no stripe root", root)
 	}
 	s.Stripes[n].Depth = depth
