@@ -78,9 +78,8 @@ func (s *shard) begin(a *allocator) {
 	}
 }
 
-// keep adds a block of the class. The shard is locked.
+// keep adds a block of the class to the lists that there are. The shard is locked.
 func (s *shard) keep(class int, off uint64, a *allocator) {
-	s.begin(a)
 	s.blocks[class] = append(s.blocks[class], off)
 	s.cachedBytes += a.classes.Sizes[class]
 }
@@ -94,9 +93,14 @@ func (p *Pool) Recycle(near int, blocks []Range) {
 	rest := blocks[:0]
 	s := a.shardOf(near)
 	s.mu.Lock()
+	s.begin(a)
 	steady := a.steady.Load()
+	sizeBytes, class, small := -1, 0, false
 	for _, b := range blocks {
-		class, small := a.classes.Of(b.Bytes)
+		if b.Bytes != sizeBytes { // most are of one size
+			sizeBytes = b.Bytes
+			class, small = a.classes.Of(sizeBytes)
+		}
 		if steady && small && s.cachedBytes+a.classes.Sizes[class] <= recycledMaxBytes {
 			s.keep(class, b.Offset, a)
 		} else {

@@ -38,15 +38,24 @@ const (
 )
 
 // pinSet is all pins of a table.
-type pinSet [pinCount]pin
+type pinSet struct {
+	// used is set, for good, before the first pin is published: until then a writer need
+	// not read the pins. Whoever does not see it set does not see that pin either.
+	used atomic.Bool
+	_    [layout.LineBytes - 4]byte
+	pins [pinCount]pin
+}
 
 // acquire publishes a searching pin for the stripe, at the version read before.
 // It returns nil if no pin is free.
 func (ps *pinSet) acquire(stripe int, version uint64) *pin {
 	word := pinSearching | uint64(stripe)<<pinStripeShift | version&pinVersionMask
+	if !ps.used.Load() {
+		ps.used.Store(true)
+	}
 	start := rand.Uint32()
 	for i := range uint32(pinCount) {
-		p := &ps[(start+i)%pinCount]
+		p := &ps.pins[(start+i)%pinCount]
 		if p.word.Load() == 0 && p.word.CompareAndSwap(0, word) {
 			flush.Fence() // the pin is visible before any load of the search
 			return p
@@ -72,8 +81,11 @@ type pinned struct {
 // and fenced. buf is room for blocks.
 func (ps *pinSet) of(stripe int, buf []uint64) pinned {
 	r := pinned{blocks: buf[:0]}
-	for i := range ps {
-		switch w := ps[i].word.Load(); {
+	if !ps.used.Load() {
+		return r
+	}
+	for i := range ps.pins {
+		switch w := ps.pins[i].word.Load(); {
 		case w&pinSearching != 0:
 			v := w & pinVersionMask
 			if int(w>>pinStripeShift&pinStripeMask) == stripe && (!r.searching || v < r.oldest) {

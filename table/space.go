@@ -55,7 +55,7 @@ func (t *Table) retireAs(s *stripe, r retired, sizeBytes int) {
 		return
 	}
 	t.forgetBorn(s, r.block)
-	r.unlinked, r.version = t.epoch.Load(), t.version(s.index)
+	r.unlinked, r.version = t.epoch.Load(), t.versionLines[s.index].Load(0)
 	s.retired = append(s.retired, r)
 	s.retiredBytes += sizeBytes
 }
@@ -66,10 +66,11 @@ func (t *Table) collect(s *stripe) {
 	if len(s.retired) == 0 {
 		return
 	}
-	t.pool.Store(t.versionAt(s.index), t.version(s.index)+1)
+	t.pool.Store(t.versionAt(s.index), t.versionLines[s.index].Load(0)+1)
 	flush.Fence() // the version is visible before the pins are read, and before any reuse
 	var buf [pinCount]uint64
 	pins := t.pins.of(s.index, buf[:])
+	protected := t.epochs.count.Load() != 0 // none comes while the stripe is locked
 	kept, keptBytes := s.retired[:0], 0
 	records := s.freeable[:0]
 	for _, r := range s.retired {
@@ -77,7 +78,7 @@ func (t *Table) collect(s *stripe) {
 		case pins.holds(r.block, r.version):
 			kept = append(kept, r)
 			keptBytes += s.retiredBytes / len(s.retired)
-		case t.epochs.defers(r):
+		case protected && t.epochs.defers(r):
 		case r.recordBytes == 0:
 			t.pool.Free(r.block)
 		default:
