@@ -33,10 +33,11 @@ const (
 	Cached      = "record and word persisted (cached stores, write back)"
 	Again       = "the same, and the word stored once more (a pending bit cleared)"
 	Streamed    = "record and word persisted (non-temporal record, word's line loaded meanwhile)"
+	Replaced    = "line read, record it names read, then record and word persisted"
 )
 
 // Names in the order in which they are printed.
-var Names = []string{Line, Record, LineRecord, Independent, Cached, Again, Streamed}
+var Names = []string{Line, Record, LineRecord, Independent, Cached, Again, Streamed, Replaced}
 
 // Floor is a mapping to measure on.
 type Floor struct {
@@ -131,6 +132,7 @@ func (f *Floor) Measure(ops int) map[string]float64 {
 	if flush.Available() {
 		out[Cached] = f.timed(ops, f.cached)
 		out[Again] = f.timed(ops, f.again)
+		out[Replaced] = f.timed(ops, f.replaced)
 	}
 	if streams() {
 		out[Streamed] = f.timed(ops, f.streamed)
@@ -202,10 +204,7 @@ func (f *Floor) again(ops int, x uint64) uint64 { return f.write(ops, x, true) }
 func (f *Floor) write(ops int, x uint64, twice bool) uint64 {
 	for i := range ops {
 		x = mix(x + uint64(i))
-		f.source[0] = byte(x)
-		at := f.nextRecord()
-		f.pool.Copy(at, f.source[:])
-		f.pool.Persist(pmem.Range{Offset: at, Bytes: recordBytes})
+		f.persistRecord(x)
 		word := f.index + pick(x, f.lines)*lineBytes
 		f.pool.Store(word, x)
 		f.pool.PersistWord(word)
@@ -214,4 +213,28 @@ func (f *Floor) write(ops int, x uint64, twice bool) uint64 {
 		}
 	}
 	return x
+}
+
+func (f *Floor) persistRecord(x uint64) {
+	f.source[0] = byte(x)
+	at := f.nextRecord()
+	f.pool.Copy(at, f.source[:])
+	f.pool.Persist(pmem.Range{Offset: at, Bytes: recordBytes})
+}
+
+// replaced is cached where a record lies already, the least of an overwrite by any
+// table whose records lie out of line: it has to compare the key, so it reads the line
+// and then the record that the line names. The next line's address depends on neither.
+func (f *Floor) replaced(ops int, x uint64) uint64 {
+	sum := uint64(0)
+	for i := range ops {
+		x = mix(x + uint64(i))
+		word := f.index + pick(x, f.lines)*lineBytes
+		named := mix(f.pool.Load(word) + x)
+		sum += f.pool.Load(f.records + pick(named, f.count)*recordBytes)
+		f.persistRecord(x)
+		f.pool.Store(word, x)
+		f.pool.PersistWord(word)
+	}
+	return x + sum
 }

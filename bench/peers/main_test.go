@@ -4,9 +4,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	"pmemtable/bench/floor"
 	"pmemtable/bench/internal/workload"
 )
 
@@ -24,7 +26,7 @@ func TestSmoke(t *testing.T) {
 	if _, err := run(args, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	for _, want := range []string{"| get hit |", "xsync", "bbolt", "two dependent reads", "after kill -9", "## Goals"} {
+	for _, want := range []string{"| get hit |", "xsync", "bbolt", "two dependent reads", "after kill -9", "by half of the processors", floor.Replaced, "## Goals"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in the report", want)
 		}
@@ -36,6 +38,29 @@ func TestSmoke(t *testing.T) {
 		if text, err := os.ReadFile(filepath.Join(plots, name)); err != nil || !strings.Contains(string(text), "<svg") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestMarkingIsJudgedByTheGoroutine: those are half of the processors, and at least
+// one.
+func TestMarkingIsJudgedByTheGoroutine(t *testing.T) {
+	for _, c := range []struct {
+		processors, markers int
+	}{{1, 1}, {2, 1}, {3, 1}, {8, 4}} {
+		was := runtime.GOMAXPROCS(c.processors)
+		if got := markers(); got != c.markers {
+			t.Errorf("%d processors: %d goroutines mark, not %d", c.processors, got, c.markers)
+		}
+		runtime.GOMAXPROCS(was)
+	}
+	if g := markingGoal(19e6); !g.Known || g.Reached {
+		t.Errorf("19 M: %+v", g)
+	}
+	if g := markingGoal(20e6); !g.Known || !g.Reached {
+		t.Errorf("20 M: %+v", g)
+	}
+	if markingGoal(0).Known {
+		t.Error("nothing marked is judged")
 	}
 }
 

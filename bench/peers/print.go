@@ -61,10 +61,28 @@ func (r *results) reference(name string) string {
 	return ""
 }
 
-// ratioToFloor compares with the floor around the same rounds: it is measured at
-// both ends of each.
+// references are the figures of the floor that a workload is held against: first the
+// one that decides.
+func (r *results) references(name string) []string {
+	switch first := r.reference(name); {
+	case first == "":
+		return nil
+	case name == over:
+		return []string{first, floor.Replaced}
+	default:
+		return []string{first}
+	}
+}
+
+// ratioToFloor compares with the figure that decides.
 func (r *results) ratioToFloor(c *contender, name string) float64 {
-	ends := r.floor[r.reference(name)]
+	return r.ratioTo(c, name, r.reference(name))
+}
+
+// ratioTo compares with a figure of the floor around the same rounds: it is measured
+// at both ends of each.
+func (r *results) ratioTo(c *contender, name, figure string) float64 {
+	ends := r.floor[figure]
 	var around report.Sample
 	for i := 0; i+1 < len(ends); i += 2 {
 		around = append(around, (ends[i]+ends[i+1])/2)
@@ -83,8 +101,8 @@ func (r *results) printFloor(out io.Writer) {
 	t.Print(out)
 	t = report.Table{Head: []string{"1 goroutine, ratio to the floor", "held against", checked, trusted}}
 	for _, row := range append([]row{{name: load}}, workloads(r.o)...) {
-		if against := r.reference(row.name); against != "" {
-			t.Add(row.name, against, report.Times(r.ratioToFloor(r.find(checked), row.name)), report.Times(r.ratioToFloor(r.find(trusted), row.name)))
+		for _, against := range r.references(row.name) {
+			t.Add(row.name, against, report.Times(r.ratioTo(r.find(checked), row.name, against)), report.Times(r.ratioTo(r.find(trusted), row.name, against)))
 		}
 	}
 	t.Print(out)

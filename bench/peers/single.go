@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"pmemtable/bench/internal/report"
@@ -145,11 +146,23 @@ func (r *results) reopening(out io.Writer) (goals []report.Goal, err error) {
 	t.Add("after a clean close", nanoseconds(clean))
 	t.Add("after kill -9", nanoseconds(killed))
 	t.Print(out)
-	fmt.Fprintf(out, "Marking in the background after kill -9, by all processors: %s million entries a second.\n\n", report.Number(marking.Median()/1e6))
+	each := marking.Median() / float64(markers())
+	fmt.Fprintf(out, "Marking in the background after kill -9, by half of the processors (goroutines: %d): %s million entries a second, by each.\n\n", markers(), report.Number(each/1e6))
 	return []report.Goal{
 		{What: "reopen after kill -9, first Get served", Want: "< 10 ms", Got: fmt.Sprintf("%.2f ms", killed.Median()), Known: true, Reached: killed.Median() < 10},
-		{What: "marking, entries a second (both processors)", Want: ">= 20 M a core", Got: fmt.Sprintf("%.1f M", marking.Median()/1e6), Known: marking.Median() > 0, Reached: marking.Median() >= 20e6},
+		markingGoal(each),
 	}, nil
+}
+
+// markers is by how many goroutines recovery marks: half of the processors.
+func markers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+// markingGoal judges what one goroutine marked in a second, 0 if that is not known.
+func markingGoal(each float64) report.Goal {
+	return report.Goal{
+		What: "marking, entries a second and goroutine (by half of the processors)", Want: ">= 20 M",
+		Got: fmt.Sprintf("%.1f M", each/1e6), Known: each > 0, Reached: each >= 20e6,
+	}
 }
 
 // awaitMarking waits until recovery has counted, and returns its rate.
