@@ -14,6 +14,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,6 +65,7 @@ type options struct {
 	shape               data.Shape
 	judge, byCPU        bool
 	peers               []string
+	goroutines          []int // in rising order
 }
 
 // everyPeer in the order of the tables' columns.
@@ -83,13 +86,20 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.shape.ValueBytes, "value", 100, "bytes of a value")
 	f.BoolVar(&o.byCPU, "cpu", false, "take processor time, by goroutines, for elapsed time: on a machine that does other things meanwhile")
 	peers := f.String("peers", everyPeer, "who takes part, of those that are built in")
+	goroutines := f.String("goroutines", "1,2", "by how many goroutines each workload runs; the load by one")
 	f.BoolVar(&o.judge, "judge", false, "exit with 2 when a goal is missed")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	o.peers = strings.Split(*peers, ",")
-	if o.shape.KeyBytes < 8 || o.shape.KeyBytes > data.MaxKeyBytes || o.shape.KeyBytes%8 != 0 || o.shape.ValueBytes > data.MaxValueBytes || o.entries < 100 || o.ops < 100 {
-		return o, errors.New("keys of 8 to 64 bytes in steps of 8, values of at most 64 KiB, at least 100 entries and operations")
+	if o.goroutines, err = parseCounts(*goroutines); err != nil {
+		return o, fmt.Errorf("-goroutines: %w", err)
+	}
+	if o.shape.KeyBytes < 8 || o.shape.KeyBytes > data.MaxKeyBytes || o.shape.KeyBytes%8 != 0 || o.shape.ValueBytes < 0 || o.shape.ValueBytes > data.MaxValueBytes || o.entries < 100 || o.ops < 100 || o.rounds < 1 {
+		return o, errors.New("keys of 8 to 64 bytes in steps of 8, values of at most 64 KiB, at least 100 entries and operations, and a round")
+	}
+	if most := o.goroutines[len(o.goroutines)-1]; o.ops < group*most || o.deletes() < most {
+		return o, fmt.Errorf("too few entries or operations for %d goroutines: each needs a group of %d operations, and a key to delete", most, group)
 	}
 	if o.media == "" {
 		o.media = "tmpfs"
@@ -99,6 +109,24 @@ func parse(args []string) (o options, err error) {
 	}
 	return o, nil
 }
+
+// parseCounts reads a list of numbers of goroutines.
+func parseCounts(list string) (counts []int, err error) {
+	const most = 1000 // each has a seed of its own
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || n < 1 || n > most {
+			return nil, fmt.Errorf("%q is no number from 1 to %d", text, most)
+		}
+		counts = append(counts, n)
+	}
+	slices.Sort(counts)
+	return slices.Compact(counts), nil
+}
+
+// deletes is how many keys a run of delete gets: of half of the entries each number of
+// goroutines its share, so that no key is deleted twice.
+func (o options) deletes() int { return min(o.ops, o.entries/2/len(o.goroutines)) }
 
 // defaultDir is shared memory where there is some: it is what passes for
 // persistent memory.
@@ -145,7 +173,7 @@ func run(args []string, out io.Writer) (missed bool, err error) {
 
 func describe(o options, out io.Writer) {
 	fmt.Fprintf(out, "# Beside the floor and the peers: %s entries of %d+%d bytes\n\n", report.Number(float64(o.entries)), o.shape.KeyBytes, o.shape.ValueBytes)
-	fmt.Fprintf(out, "%s. The table's file passes for %s (%s). %d rounds, the stores in turn; nanoseconds an operation (%s by operations of all goroutines), medians, and in parentheses (largest - smallest) / median; ratios are medians of the rounds' ratios.\n\n",
+	fmt.Fprintf(out, "%s. The table's file passes for %s (%s). %d rounds, the stores in turn; nanoseconds an operation (%s by operations of all goroutines), medians, and in parentheses (largest - smallest) / median; ratios are medians of the rounds' ratios. Of YCSB A to F there is no E: it scans ranges, and a hash table has no order. What pmemtable does is durable at its return on dax, elsewhere at a Sync, for which no workload waits; the peers do not sync.\n\n",
 		report.Machine(), o.media, flush.Method(), o.rounds, map[bool]string{false: "elapsed time", true: "processor time of the process, a goroutine's share,"}[o.byCPU])
 	versions := stores.Versions()
 	for _, name := range stores.Names() {

@@ -36,30 +36,46 @@ const (
 	group = 32
 )
 
+// workloads are the rows but the load, in the order in which they run: what adds and
+// deletes entries comes last. YCSB E has none: it scans ranges of keys, and a hash
+// table keeps them in no order.
 func workloads(o options) []row {
-	mix := func(name string, reads int, zipf float64) row {
-		return row{name: name, w: workload.Work{Kind: workload.Mix, ReadPercent: reads, Zipf: zipf}}
-	}
 	const theta = 0.99
+	mix := func(name string, kind workload.Kind, reads int, zipf float64) row {
+		return row{name: name, w: workload.Work{Kind: kind, ReadPercent: reads, Zipf: zipf}}
+	}
 	rows := []row{
 		{name: over, w: workload.Work{Kind: workload.Over}},
 		{name: hit, w: workload.Work{Kind: workload.Hit}},
 		{name: miss, w: workload.Work{Kind: workload.Miss}},
-		mix("95R/5W uniform", 95, 0),
-		mix("95R/5W Zipf (YCSB B)", 95, theta),
-		mix("50R/50W uniform", 50, 0),
-		mix(half, 50, theta),
+		mix("95R/5W uniform", workload.Mix, 95, 0),
+		mix("95R/5W Zipf (YCSB B)", workload.Mix, 95, theta),
+		mix("50R/50W uniform", workload.Mix, 50, 0),
+		mix(half, workload.Mix, 50, theta),
+		mix("100R Zipf (YCSB C)", workload.Mix, 100, theta),
+		mix("50R/50RMW Zipf (YCSB F)", workload.Modify, 50, theta),
 		{name: getMany, w: workload.Work{Kind: workload.GetMany, Group: group}, tablesOnly: true},
 		{name: putMany, w: workload.Work{Kind: workload.PutMany, Group: group}, tablesOnly: true},
+		mix("95R/5 new, latest (YCSB D)", workload.Latest, 95, theta),
 		{name: gone, w: workload.Work{Kind: workload.Delete}},
 	}
 	for i := range rows {
 		w := &rows[i].w
 		w.N, w.Shape, w.Ops, w.Limit = o.entries, o.shape, o.ops, o.limit
+		if w.Kind == workload.Delete {
+			w.Ops = o.deletes()
+		}
 	}
-	last := &rows[len(rows)-1].w
-	last.Ops = min(last.Ops, o.entries/2) // half for one goroutine, half for two
 	return rows
+}
+
+// turn is a row's workload in a round by the i-th number of goroutines: with new keys
+// that nobody put before, and keys to delete that nobody deleted.
+func (o options) turn(w workload.Work, round, i int) workload.Work {
+	w.Goroutines, w.Seed = o.goroutines[i], uint64(round+1)
+	w.NewFrom = 2*w.N + (round*len(o.goroutines)+i)*w.Ops
+	w.Deleted = i * w.Ops
+	return w
 }
 
 const (
@@ -109,13 +125,8 @@ func (r *results) round(round int) error {
 		}
 	}
 	for _, row := range workloads(r.o) {
-		for _, goroutines := range []int{1, 2} {
-			w := row.w
-			w.Goroutines, w.Seed = goroutines, uint64(round+1)
-			if w.Kind == workload.Delete { // the two halves of the keys
-				w.Ops = w.Ops / 2 * goroutines
-				w.Seed = uint64(goroutines * r.o.entries / 2)
-			}
+		for i := range r.o.goroutines {
+			w := r.o.turn(row.w, round, i)
 			for _, c := range r.inTurn(round) {
 				if row.tablesOnly && c.config.Name != "pmemtable" || c.persistentPeer() && w.Kind == workload.Delete && round < r.o.rounds-1 {
 					continue

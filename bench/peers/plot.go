@@ -21,9 +21,15 @@ type drawn interface {
 // plot draws the results as SVG files in dir.
 func (r *results) plot(dir string) error {
 	charts := map[string]drawn{
-		"throughput-1.svg": r.throughputChart(1),
-		"throughput-2.svg": r.throughputChart(2),
-		"floor.svg":        r.floorChart(),
+		"floor.svg": r.floorChart(),
+	}
+	for _, goroutines := range r.o.goroutines {
+		charts[fmt.Sprintf("throughput-%d.svg", goroutines)] = r.throughputChart(goroutines)
+	}
+	if len(r.o.goroutines) > 1 {
+		charts["goroutines-get.svg"] = r.goroutinesChart(hit)
+		charts["goroutines-put.svg"] = r.goroutinesChart(over)
+		charts["goroutines-mix.svg"] = r.goroutinesChart(half)
 	}
 	if r.hiccups != nil && len(r.hiccups.Windows) > 1 {
 		charts["latency.svg"] = r.latencyChart()
@@ -78,11 +84,41 @@ func (r *results) throughputChart(goroutines int) drawn {
 	return bars("Millions of operations a second, goroutines: "+fmt.Sprint(goroutines), values)
 }
 
+// goroutinesChart shows millions of operations a second by the number of goroutines,
+// which the axis has as its log2.
+func (r *results) goroutinesChart(name string) drawn {
+	c := chart.Chart{
+		Title: name + ": millions of operations a second", Height: 420, Width: 800, XAxis: axis("goroutines"),
+		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
+	}
+	highest := 0.0
+	for i, store := range r.all {
+		var x, y report.Sample
+		for _, goroutines := range r.o.goroutines {
+			if ns := store.samples[cell(name, goroutines)].Median(); ns > 0 {
+				x, y = append(x, math.Log2(float64(goroutines))), append(y, 1000/ns)
+				highest = max(highest, 1000/ns)
+			}
+		}
+		if len(x) > 1 && !store.persistentPeer() {
+			c.Series = append(c.Series, chart.ContinuousSeries{Name: store.label, XValues: x, YValues: y, Style: chart.Style{StrokeColor: chart.GetDefaultColor(i)}})
+		}
+	}
+	for _, goroutines := range r.o.goroutines {
+		c.XAxis.Ticks = append(c.XAxis.Ticks, chart.Tick{Value: math.Log2(float64(goroutines)), Label: fmt.Sprint(goroutines)})
+	}
+	c.YAxis.Range = &chart.ContinuousRange{Min: 0, Max: highest * 1.05}
+	c.Elements = []chart.Renderable{chart.Legend(&c)}
+	return c
+}
+
 func (r *results) floorChart() drawn {
 	var values []chart.Value
 	for _, name := range []string{hit, miss, over, load} {
 		for i, label := range []string{checked, trusted} {
-			values = append(values, bar(name+": "+label, r.ratioToFloor(r.find(label), name), i))
+			if ratio := r.ratioToFloor(r.find(label), name); ratio > 0 {
+				values = append(values, bar(name+": "+label, ratio, i))
+			}
 		}
 	}
 	return bars("Ratio to the floor", values)

@@ -16,33 +16,44 @@ func nanoseconds(s report.Sample) string {
 }
 
 // printThroughput prints each workload, and how many times pmemtable's time a
-// peer's is.
+// peer's is, a table for each number of goroutines.
 func (r *results) printThroughput(out io.Writer) {
-	self := r.find(checked)
-	rows := append([]row{{name: load}}, workloads(r.o)...)
-	for _, goroutines := range []int{1, 2} {
-		fmt.Fprintf(out, "## %s: ns an operation; x says how many times pmemtable's time that is\n\n", []string{"", "1 goroutine", "2 goroutines"}[goroutines])
+	counts := r.o.goroutines
+	if counts[0] != 1 {
+		counts = append([]int{1}, counts...) // the load's
+	}
+	for _, goroutines := range counts {
+		fmt.Fprintf(out, "## %s: ns an operation; x says how many times pmemtable's time that is\n\n", counted(goroutines))
 		t := report.Table{Head: []string{""}}
 		for _, c := range r.all {
 			t.Head = append(t.Head, c.label)
 		}
-		for _, row := range rows {
-			if row.name == load && goroutines > 1 {
-				continue
+		for _, row := range append([]row{{name: load}}, workloads(r.o)...) {
+			if at := cell(row.name, goroutines); len(r.find(checked).samples[at]) > 0 {
+				t.Add(append([]string{row.name}, r.throughputCells(at)...)...)
 			}
-			at := cell(row.name, goroutines)
-			cells := []string{row.name}
-			for _, c := range r.all {
-				text := nanoseconds(c.samples[at])
-				if c != self && len(c.samples[at]) > 0 {
-					text += ", " + report.Times(report.Ratio(c.samples[at], self.samples[at]))
-				}
-				cells = append(cells, text)
-			}
-			t.Add(cells...)
 		}
 		t.Print(out)
 	}
+}
+
+func counted(goroutines int) string {
+	if goroutines == 1 {
+		return "1 goroutine"
+	}
+	return fmt.Sprintf("%d goroutines", goroutines)
+}
+
+func (r *results) throughputCells(at string) (cells []string) {
+	self := r.find(checked)
+	for _, c := range r.all {
+		text := nanoseconds(c.samples[at])
+		if c != self && len(c.samples[at]) > 0 {
+			text += ", " + report.Times(report.Ratio(c.samples[at], self.samples[at]))
+		}
+		cells = append(cells, text)
+	}
+	return cells
 }
 
 // reference is the figure of the floor that a workload is held against.
@@ -102,6 +113,9 @@ func (r *results) printFloor(out io.Writer) {
 	t = report.Table{Head: []string{"1 goroutine, ratio to the floor", "held against", checked, trusted}}
 	for _, row := range append([]row{{name: load}}, workloads(r.o)...) {
 		for _, against := range r.references(row.name) {
+			if len(r.find(checked).samples[cell(row.name, 1)]) == 0 {
+				continue
+			}
 			t.Add(row.name, against, report.Times(r.ratioTo(r.find(checked), row.name, against)), report.Times(r.ratioTo(r.find(trusted), row.name, against)))
 		}
 	}
@@ -121,14 +135,15 @@ func (r *results) times(peer, self, at string) float64 {
 func (r *results) fastestPersistent(at string) string {
 	best := ""
 	for _, c := range r.all {
-		if c.persistentPeer() && (best == "" || c.samples[at].Median() < r.find(best).samples[at].Median()) {
+		if c.persistentPeer() && len(c.samples[at]) > 0 && (best == "" || c.samples[at].Median() < r.find(best).samples[at].Median()) {
 			best = c.label
 		}
 	}
 	return best
 }
 
-// throughputGoals are those of issue 5 that the workloads decide.
+// throughputGoals are those that the workloads decide. Those of a number of goroutines
+// that was not measured are not judged.
 func (r *results) throughputGoals() []report.Goal {
 	one, two := func(name string) string { return cell(name, 1) }, func(name string) string { return cell(name, 2) }
 	self, trust := r.find(checked), r.find(trusted)

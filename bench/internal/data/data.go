@@ -84,10 +84,10 @@ func gcd(a, b int) int {
 	return a
 }
 
-// Zipf draws from [0, n) with frequencies in proportion to 1/rank^theta, as YCSB
+// Ranks draws from [0, n) with frequencies in proportion to 1/(1+rank)^theta, as YCSB
 // does (Gray et al., "Quickly generating billion-record synthetic databases",
-// SIGMOD 1994). Ranks are scattered over the keys.
-func Zipf(n int, theta float64, seed uint64) Order {
+// SIGMOD 1994).
+func Ranks(n int, theta float64, seed uint64) Order {
 	zetan := zeta(n, theta)
 	alpha := 1 / (1 - theta)
 	zeta2 := 1 + math.Pow(0.5, theta)
@@ -96,16 +96,20 @@ func Zipf(n int, theta float64, seed uint64) Order {
 	return func() int {
 		u := r.Float64()
 		uz := u * zetan
-		rank := 0
 		switch {
 		case uz < 1:
+			return 0
 		case uz < zeta2:
-			rank = 1
-		default:
-			rank = int(float64(n) * math.Pow(eta*u-eta+1, alpha))
+			return 1
 		}
-		return int(uint64(rank) * 0xc2b2ae3d27d4eb4f >> 8 % uint64(n))
+		return min(n-1, int(float64(n)*math.Pow(eta*u-eta+1, alpha)))
 	}
+}
+
+// Zipf draws as Ranks does, the ranks scattered over the keys.
+func Zipf(n int, theta float64, seed uint64) Order {
+	ranks := Ranks(n, theta, seed)
+	return func() int { return int(uint64(ranks()) * 0xc2b2ae3d27d4eb4f >> 8 % uint64(n)) }
 }
 
 var zetas sync.Map // what zeta returned, by its arguments

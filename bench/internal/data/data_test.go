@@ -50,3 +50,19 @@ func TestZipfIsSkewed(t *testing.T) {
 		t.Errorf("the most frequent of %d keys was drawn %d times of %d", n, top, draws)
 	}
 }
+
+func TestRanksFall(t *testing.T) {
+	const n, draws = 1000, 100_000
+	counts := make([]int, n)
+	for _, rank := range Take(Ranks(n, 0.99, 1), draws) {
+		counts[rank]++
+	}
+	if counts[0] < draws/10 || counts[0] > draws/5 {
+		t.Errorf("rank 0 was drawn %d times of %d", counts[0], draws)
+	}
+	for _, pair := range [][2]int{{0, 1}, {1, 9}, {9, 99}} {
+		if counts[pair[0]] <= counts[pair[1]] {
+			t.Errorf("rank %d was drawn %d times, rank %d %d times", pair[0], counts[pair[0]], pair[1], counts[pair[1]])
+		}
+	}
+}

@@ -28,6 +28,8 @@ const (
 	Miss    Kind = "miss"    // get a key that is not
 	Delete  Kind = "delete"  // each key at most once
 	Mix     Kind = "mix"     // ReadPercent of gets, the rest overwrites
+	Latest  Kind = "latest"  // ReadPercent of gets, those put last most often, the rest new keys
+	Modify  Kind = "modify"  // ReadPercent of gets, the rest a get and a put of what it got, changed
 	GetMany Kind = "getmany" // groups of Group keys
 	PutMany Kind = "putmany" // overwrites in groups
 	GC      Kind = "gc"      // forced garbage collections
@@ -46,6 +48,10 @@ type Work struct {
 	Zipf        float64 // 0: uniform
 	Group       int
 	Seed        uint64
+	// NewFrom of Latest is the number of the first new key. Those of Miss lie below 2*N.
+	NewFrom int
+	// Deleted says how many keys were deleted before, by runs of Delete with the same Seed.
+	Deleted int
 	// SnapshotEvery so often a snapshot is made, and the one before it closed.
 	SnapshotEvery time.Duration
 	Latency       bool   // measure each operation
@@ -120,7 +126,7 @@ type worker struct {
 	store  stores.Store
 	work   Work
 	picks  []uint32
-	reads  []bool // of Mix
+	reads  []bool // of kinds with a ReadPercent
 	done   int
 	record *recorder
 	key    [data.MaxKeyBytes]byte
@@ -140,36 +146,14 @@ func prepare(s stores.Store, w *Work) ([]*worker, error) {
 	}
 	workers := make([]*worker, w.Goroutines)
 	for g := range workers {
-		share := w.Ops / w.Goroutines
 		k := &worker{store: s, work: *w, buf: make([]byte, 0, data.MaxValueBytes)}
-		seed := w.Seed*1000 + uint64(g)
-		switch {
-		case w.Kind == Load:
-			k.picks = data.Take(inOrder(), share)
-		case w.Kind == Delete:
-			k.picks = data.Take(data.Permuted(w.N, w.Seed), w.Ops)[g*share : (g+1)*share]
-		case w.Zipf != 0:
-			k.picks = data.Take(data.Zipf(w.N, w.Zipf, seed), share)
-		default:
-			k.picks = data.Take(data.Uniform(w.N, seed), share)
-		}
-		if w.Kind == Mix {
-			k.reads = make([]bool, len(k.picks))
-			for i, p := range data.Take(data.Uniform(100, seed+1), len(k.picks)) {
-				k.reads[i] = int(p) < w.ReadPercent
-			}
-		}
+		k.draw(g, w.Ops/w.Goroutines)
 		if w.Latency {
 			k.record = newRecorder()
 		}
 		workers[g] = k
 	}
 	return workers, nil
-}
-
-func inOrder() data.Order {
-	i := -1
-	return func() int { i++; return i }
 }
 
 func runAll(workers []*worker, w Work) error {
@@ -222,15 +206,11 @@ func (k *worker) run(deadline time.Time) error {
 
 // operation is what one step of the workload does with pick p.
 func (k *worker) operation() (func(i, p int) error, error) {
-	shape, s := k.work.Shape, k.store
 	get := func(_, p int) error {
-		got, err := s.Get(k.buf[:0], shape.Key(&k.key, p))
-		if err == nil && len(got) != shape.ValueBytes {
-			err = fmt.Errorf("%d bytes", len(got))
-		}
+		_, err := k.get(p)
 		return err
 	}
-	put := func(i, p int) error { return s.Put(shape.Key(&k.key, p), shape.Value(i)) }
+	put := func(i, p int) error { return k.store.Put(k.keyOf(p), k.work.Shape.Value(i)) }
 	switch k.work.Kind {
 	case Load, Over:
 		return put, nil
@@ -238,23 +218,51 @@ func (k *worker) operation() (func(i, p int) error, error) {
 		return get, nil
 	case Miss:
 		return func(_, p int) error {
-			_, err := s.Get(k.buf[:0], shape.Key(&k.key, k.work.N+p))
+			_, err := k.store.Get(k.buf[:0], k.keyOf(k.work.N+p))
 			if err == stores.ErrNotFound {
 				return nil
 			}
 			return fmt.Errorf("absent key: %v", err)
 		}, nil
 	case Delete:
-		return func(_, p int) error { return s.Delete(shape.Key(&k.key, p)) }, nil
-	case Mix:
-		return func(i, p int) error {
-			if k.reads[i] {
-				return get(i, p)
-			}
-			return put(i, p)
-		}, nil
+		return func(_, p int) error { return k.store.Delete(k.keyOf(p)) }, nil
+	case Mix, Latest:
+		return k.mixed(get, put), nil
+	case Modify:
+		return k.mixed(get, k.modify), nil
 	}
 	return nil, fmt.Errorf("workload %q", k.work.Kind)
+}
+
+// mixed does the one where the worker drew a read, else the other.
+func (k *worker) mixed(read, other func(i, p int) error) func(i, p int) error {
+	return func(i, p int) error {
+		if k.reads[i] {
+			return read(i, p)
+		}
+		return other(i, p)
+	}
+}
+
+func (k *worker) keyOf(p int) []byte { return k.work.Shape.Key(&k.key, p) }
+
+// get returns a value that is good until the next get.
+func (k *worker) get(p int) ([]byte, error) {
+	got, err := k.store.Get(k.buf[:0], k.keyOf(p))
+	if err == nil && len(got) != k.work.Shape.ValueBytes {
+		err = fmt.Errorf("%d bytes", len(got))
+	}
+	return got, err
+}
+
+// modify changes the first bytes of a value.
+func (k *worker) modify(i, p int) error {
+	got, err := k.get(p)
+	if err != nil {
+		return err
+	}
+	copy(got[:min(8, len(got))], k.work.Shape.Value(i))
+	return k.store.Put(k.keyOf(p), got)
 }
 
 // runGroups is run for GetMany and PutMany.
