@@ -9,7 +9,7 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/contrib/datastore"
 	"pmemtable/table"
@@ -24,30 +24,30 @@ func TestLargeBatch(t *testing.T) {
 	d := fresh(t)
 	const n = 2*batchChanges + 10
 	b, err := d.Batch(t.Context())
-	require.NoError(t, err)
+	must.NoError(t, err)
 	txn, err := d.NewTransaction(t.Context(), false)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	value := []byte("first")
 	for _, w := range []ds.Write{b, txn} {
 		for i := range n {
-			require.NoError(t, w.Put(t.Context(), ds.NewKey(strconv.Itoa(i)), value))
+			must.NoError(t, w.Put(t.Context(), ds.NewKey(strconv.Itoa(i)), value))
 		}
 	}
 	copy(value, "other") // the batch has copies
-	require.NoError(t, b.Put(t.Context(), ds.NewKey("0"), []byte("last")))
-	require.NoError(t, b.Delete(t.Context(), ds.NewKey("1")))
-	require.Empty(t, keys(t, d, query.Query{}))
+	must.NoError(t, b.Put(t.Context(), ds.NewKey("0"), []byte("last")))
+	must.NoError(t, b.Delete(t.Context(), ds.NewKey("1")))
+	must.SliceEmpty(t, keys(t, d, query.Query{}))
 
-	require.ErrorIs(t, txn.Commit(t.Context()), table.ErrTooLarge)
+	must.ErrorIs(t, txn.Commit(t.Context()), table.ErrTooLarge)
 	txn.Discard(t.Context())
-	require.Empty(t, keys(t, d, query.Query{}))
+	must.SliceEmpty(t, keys(t, d, query.Query{}))
 
-	require.NoError(t, b.Commit(t.Context()))
-	require.Equal(t, n-1, d.Table().Len())
+	must.NoError(t, b.Commit(t.Context()))
+	must.Eq(t, n-1, d.Table().Len())
 	for key, want := range map[string]string{"0": "last", "2": "first", strconv.Itoa(n - 1): "first"} {
 		got, err := d.Get(t.Context(), ds.NewKey(key))
-		require.NoError(t, err)
-		require.Equal(t, want, string(got))
+		must.NoError(t, err)
+		must.Eq(t, want, string(got))
 	}
 }
 
@@ -55,54 +55,54 @@ func TestLargeBatch(t *testing.T) {
 func TestTransactionOfFullSize(t *testing.T) {
 	d := fresh(t)
 	txn, err := d.NewTransaction(t.Context(), false)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	for i := range batchChanges {
-		require.NoError(t, txn.Put(t.Context(), ds.NewKey(strconv.Itoa(i)), nil))
+		must.NoError(t, txn.Put(t.Context(), ds.NewKey(strconv.Itoa(i)), nil))
 	}
-	require.NoError(t, txn.Commit(t.Context()))
-	require.Equal(t, batchChanges, d.Table().Len())
+	must.NoError(t, txn.Commit(t.Context()))
+	must.Eq(t, batchChanges, d.Table().Len())
 }
 
 func TestTransactionSeesItself(t *testing.T) {
 	d := fresh(t)
 	ctx := t.Context()
 	a, b, c := ds.NewKey("/a"), ds.NewKey("/b"), ds.NewKey("/c")
-	require.NoError(t, d.Put(ctx, a, []byte("1")))
-	require.NoError(t, d.Put(ctx, b, []byte("1")))
+	must.NoError(t, d.Put(ctx, a, []byte("1")))
+	must.NoError(t, d.Put(ctx, b, []byte("1")))
 	txn, err := d.NewTransaction(ctx, false)
-	require.NoError(t, err)
-	require.NoError(t, txn.Delete(ctx, a))
-	require.NoError(t, txn.Put(ctx, c, []byte("three")))
+	must.NoError(t, err)
+	must.NoError(t, txn.Delete(ctx, a))
+	must.NoError(t, txn.Put(ctx, c, []byte("three")))
 	_, err = txn.Get(ctx, a)
-	require.ErrorIs(t, err, ds.ErrNotFound)
+	must.ErrorIs(t, err, ds.ErrNotFound)
 	size, err := txn.GetSize(ctx, c)
-	require.NoError(t, err)
-	require.Equal(t, 5, size)
-	require.ElementsMatch(t, []string{"/b", "/c"}, keys(t, txn, query.Query{}))
-	require.ElementsMatch(t, []string{"/a", "/b"}, keys(t, d, query.Query{}))
+	must.NoError(t, err)
+	must.Eq(t, 5, size)
+	must.SliceContainsAll(t, []string{"/b", "/c"}, keys(t, txn, query.Query{}))
+	must.SliceContainsAll(t, []string{"/a", "/b"}, keys(t, d, query.Query{}))
 
 	value, err := txn.Get(ctx, c)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	copy(value, "XXXXX") // the caller's
 	txn.Discard(ctx)
-	require.ElementsMatch(t, []string{"/a", "/b"}, keys(t, d, query.Query{}))
+	must.SliceContainsAll(t, []string{"/a", "/b"}, keys(t, d, query.Query{}))
 	_, err = txn.Get(ctx, a)
-	require.ErrorIs(t, err, datastore.ErrTxnDone)
-	require.ErrorIs(t, txn.Commit(ctx), datastore.ErrTxnDone)
+	must.ErrorIs(t, err, datastore.ErrTxnDone)
+	must.ErrorIs(t, txn.Commit(ctx), datastore.ErrTxnDone)
 	txn.Discard(ctx)
 }
 
 func TestReadOnlyTransaction(t *testing.T) {
 	d := fresh(t)
 	txn, err := d.NewTransaction(t.Context(), true)
-	require.NoError(t, err)
-	require.ErrorIs(t, txn.Put(t.Context(), ds.NewKey("/a"), nil), table.ErrReadOnly)
-	require.ErrorIs(t, txn.Delete(t.Context(), ds.NewKey("/a")), table.ErrReadOnly)
-	require.NoError(t, d.Put(t.Context(), ds.NewKey("/a"), nil))
+	must.NoError(t, err)
+	must.ErrorIs(t, txn.Put(t.Context(), ds.NewKey("/a"), nil), table.ErrReadOnly)
+	must.ErrorIs(t, txn.Delete(t.Context(), ds.NewKey("/a")), table.ErrReadOnly)
+	must.NoError(t, d.Put(t.Context(), ds.NewKey("/a"), nil))
 	has, err := txn.Has(t.Context(), ds.NewKey("/a"))
-	require.NoError(t, err)
-	require.False(t, has, "as of its beginning")
-	require.NoError(t, txn.Commit(t.Context()))
+	must.NoError(t, err)
+	must.False(t, has, must.Sprint("as of its beginning"))
+	must.NoError(t, txn.Commit(t.Context()))
 }
 
 // TestConflicts: what a transaction read and others changed meanwhile.
@@ -143,25 +143,25 @@ func TestConflicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := fresh(t)
-			require.NoError(t, d.Put(t.Context(), a, []byte("1")))
-			require.NoError(t, d.Put(t.Context(), b, []byte("1")))
+			must.NoError(t, d.Put(t.Context(), a, []byte("1")))
+			must.NoError(t, d.Put(t.Context(), b, []byte("1")))
 			txn, err := d.NewTransaction(t.Context(), false)
-			require.NoError(t, err)
+			must.NoError(t, err)
 			defer txn.Discard(t.Context())
 			for _, s := range test.steps {
 				if err := s(t, d, txn); !errors.Is(err, ds.ErrNotFound) {
-					require.NoError(t, err)
+					must.NoError(t, err)
 				}
 			}
-			require.NoError(t, txn.Put(t.Context(), ds.NewKey("/mine"), nil))
+			must.NoError(t, txn.Put(t.Context(), ds.NewKey("/mine"), nil))
 			err = txn.Commit(t.Context())
 			has, e := d.Has(t.Context(), ds.NewKey("/mine"))
-			require.NoError(t, e)
-			require.Equal(t, !test.conflict, has)
+			must.NoError(t, e)
+			must.Eq(t, !test.conflict, has)
 			if test.conflict {
-				require.ErrorIs(t, err, datastore.ErrConflict)
+				must.ErrorIs(t, err, datastore.ErrConflict)
 			} else {
-				require.NoError(t, err)
+				must.NoError(t, err)
 			}
 		})
 	}
@@ -210,8 +210,8 @@ func TestNoUpdateIsLost(t *testing.T) {
 	}
 	group.Wait()
 	close(errs)
-	require.NoError(t, <-errs)
+	must.NoError(t, <-errs)
 	value, err := d.Get(ctx, counter)
-	require.NoError(t, err)
-	require.Equal(t, strconv.Itoa(workers*each), string(value))
+	must.NoError(t, err)
+	must.Eq(t, strconv.Itoa(workers*each), string(value))
 }

@@ -10,7 +10,7 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	leveldb "github.com/ipfs/go-ds-leveldb"
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/contrib/datastore"
 )
@@ -30,7 +30,7 @@ func BenchmarkStores(b *testing.B) {
 	opened := make([]ds.Batching, len(stores))
 	for i, s := range stores {
 		d, err := s.open(b.TempDir())
-		require.NoError(b, err)
+		must.NoError(b, err)
 		load(b, d)
 		opened[i] = d
 	}
@@ -46,7 +46,7 @@ func BenchmarkStores(b *testing.B) {
 		}
 	}
 	for _, d := range opened {
-		require.NoError(b, d.Close())
+		must.NoError(b, d.Close())
 	}
 }
 
@@ -57,12 +57,12 @@ var benchValue = make([]byte, 256)
 func load(b *testing.B, d ds.Batching) {
 	for i := 0; i < benchEntries; {
 		batch, err := d.Batch(b.Context())
-		require.NoError(b, err)
+		must.NoError(b, err)
 		for range 4000 {
-			require.NoError(b, batch.Put(b.Context(), benchKey(i), benchValue))
+			must.NoError(b, batch.Put(b.Context(), benchKey(i), benchValue))
 			i++
 		}
-		require.NoError(b, batch.Commit(b.Context()))
+		must.NoError(b, batch.Commit(b.Context()))
 	}
 }
 

@@ -2,6 +2,7 @@ package datastore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,7 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	dstest "github.com/ipfs/go-datastore/test"
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/contrib/datastore"
 	"pmemtable/table"
@@ -19,7 +20,7 @@ import (
 
 func open(t testing.TB, path string) *datastore.Datastore {
 	d, err := datastore.Open(path, &table.Options{Stripes: 4, Durability: table.OnSync})
-	require.NoError(t, err)
+	must.NoError(t, err)
 	t.Cleanup(func() { _ = d.Close() })
 	return d
 }
@@ -30,8 +31,8 @@ func fresh(t testing.TB) *datastore.Datastore { return open(t, filepath.Join(t.T
 func TestSuite(t *testing.T) {
 	d := fresh(t)
 	dstest.SubtestAll(t, d)
-	require.Zero(t, d.Table().Stats().Snapshots, "every query gave its snapshot back")
-	require.NoError(t, d.Check(t.Context()))
+	must.Zero(t, d.Table().Stats().Snapshots, must.Sprint("every query gave its snapshot back"))
+	must.NoError(t, d.Check(t.Context()))
 }
 
 // onTransactions runs each call in a transaction of its own.
@@ -99,19 +100,19 @@ func TestFeatures(t *testing.T) {
 	for _, f := range ds.FeaturesForDatastore(fresh(t)) {
 		names = append(names, f.Name)
 	}
-	require.Equal(t, []string{"Batching", "Checked", "GC", "Persistent", "Scrubbed", "Transaction"}, names)
+	must.Eq(t, []string{"Batching", "Checked", "GC", "Persistent", "Scrubbed", "Transaction"}, names)
 }
 
 func TestReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.pmt")
 	d := open(t, path)
-	require.NoError(t, d.Put(t.Context(), ds.NewKey("/a"), []byte("1")))
+	must.NoError(t, d.Put(t.Context(), ds.NewKey("/a"), []byte("1")))
 	_, err := datastore.Open(path, nil)
-	require.ErrorIs(t, err, table.ErrLocked)
-	require.NoError(t, d.Close())
+	must.ErrorIs(t, err, table.ErrLocked)
+	must.NoError(t, d.Close())
 	value, err := open(t, path).Get(t.Context(), ds.NewKey("/a"))
-	require.NoError(t, err)
-	require.Equal(t, "1", string(value))
+	must.NoError(t, err)
+	must.Eq(t, "1", string(value))
 }
 
 // calls are all methods that can fail.
@@ -137,14 +138,14 @@ func calls(d *datastore.Datastore) map[string]func(context.Context) error {
 func TestEndedContext(t *testing.T) {
 	d := fresh(t)
 	a := ds.NewKey("/a")
-	require.NoError(t, d.Put(t.Context(), a, []byte("1")))
+	must.NoError(t, d.Put(t.Context(), a, []byte("1")))
 	b, err := d.Batch(t.Context())
-	require.NoError(t, err)
+	must.NoError(t, err)
 	txn, err := d.NewTransaction(t.Context(), false)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	defer txn.Discard(t.Context())
-	require.NoError(t, b.Put(t.Context(), a, []byte("2")))
-	require.NoError(t, txn.Put(t.Context(), a, []byte("3")))
+	must.NoError(t, b.Put(t.Context(), a, []byte("2")))
+	must.NoError(t, txn.Put(t.Context(), a, []byte("3")))
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -158,36 +159,36 @@ func TestEndedContext(t *testing.T) {
 	all["Txn.Delete"] = func(ctx context.Context) error { return txn.Delete(ctx, a) }
 	all["Txn.Commit"] = txn.Commit
 	for name, call := range all {
-		require.ErrorIs(t, call(ended), context.Canceled, name)
+		must.ErrorIs(t, call(ended), context.Canceled, must.Sprint(name))
 	}
 	value, err := d.Get(t.Context(), a)
-	require.NoError(t, err)
-	require.Equal(t, "1", string(value), "nothing was changed")
+	must.NoError(t, err)
+	must.Eq(t, "1", string(value), must.Sprint("nothing was changed"))
 }
 
 func TestClosed(t *testing.T) {
 	d := fresh(t)
 	ctx, a := t.Context(), ds.NewKey("/a")
-	require.NoError(t, d.Put(ctx, a, []byte("1")))
+	must.NoError(t, d.Put(ctx, a, []byte("1")))
 	b, err := d.Batch(ctx)
-	require.NoError(t, err)
-	require.NoError(t, b.Put(ctx, a, []byte("2")))
+	must.NoError(t, err)
+	must.NoError(t, b.Put(ctx, a, []byte("2")))
 	txn, err := d.NewTransaction(ctx, false)
-	require.NoError(t, err)
-	require.NoError(t, txn.Put(ctx, a, []byte("3")))
+	must.NoError(t, err)
+	must.NoError(t, txn.Put(ctx, a, []byte("3")))
 	results, err := d.Query(ctx, query.Query{})
-	require.NoError(t, err)
+	must.NoError(t, err)
 
-	require.NoError(t, d.Close())
-	require.NoError(t, d.Close())
+	must.NoError(t, d.Close())
+	must.NoError(t, d.Close())
 	all := calls(d)
 	all["Batch.Commit"], all["Txn.Commit"] = b.Commit, txn.Commit
 	all["Txn.Get"] = func(ctx context.Context) error { _, err := txn.Get(ctx, ds.NewKey("/b")); return err }
 	all["results"] = func(context.Context) error { _, err := results.Rest(); return err }
 	for name, call := range all {
-		require.ErrorIs(t, call(ctx), table.ErrClosed, name)
+		must.ErrorIs(t, call(ctx), table.ErrClosed, must.Sprint(name))
 	}
-	require.NoError(t, results.Close())
+	must.NoError(t, results.Close())
 	txn.Discard(ctx)
 }
 
@@ -196,56 +197,56 @@ func TestErrors(t *testing.T) {
 	d := open(t, path)
 	long := ds.NewKey(strings.Repeat("k", 70000))
 	b, err := d.Batch(ctx)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	txn, err := d.NewTransaction(ctx, false)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	defer txn.Discard(ctx)
 	for _, w := range []ds.Write{d, b, txn} {
-		require.ErrorIs(t, w.Put(ctx, long, nil), table.ErrTooLarge)
-		require.ErrorIs(t, w.Delete(ctx, long), table.ErrTooLarge)
+		must.ErrorIs(t, w.Put(ctx, long, nil), table.ErrTooLarge)
+		must.ErrorIs(t, w.Delete(ctx, long), table.ErrTooLarge)
 	}
 
-	require.NoError(t, d.Put(ctx, ds.NewKey("/a"), []byte(strings.Repeat("good", 100))))
+	must.NoError(t, d.Put(ctx, ds.NewKey("/a"), []byte(strings.Repeat("good", 100))))
 	usage, err := d.DiskUsage(ctx)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	info, err := os.Stat(path)
-	require.NoError(t, err)
-	require.Positive(t, usage)
-	require.LessOrEqual(t, usage, uint64(info.Size()), "a part of the file is a hole")
-	require.NoError(t, d.CollectGarbage(ctx))
-	require.NoError(t, d.Close())
+	must.NoError(t, err)
+	must.Positive(t, usage)
+	must.LessEq(t, uint64(info.Size()), usage, must.Sprint("a part of the file is a hole"))
+	must.NoError(t, d.CollectGarbage(ctx))
+	must.NoError(t, d.Close())
 
 	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(content), "goodgood", "badbadba")), 0o600))
+	must.NoError(t, err)
+	must.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(content), "goodgood", "badbadba")), 0o600))
 	d = open(t, path)
-	var where *table.CorruptError
 	_, err = d.Get(ctx, ds.NewKey("/a"))
-	require.ErrorAs(t, err, &where)
-	require.ErrorIs(t, d.Check(ctx), table.ErrCorrupt)
-	require.ErrorIs(t, d.Scrub(ctx), table.ErrCorrupt)
+	_, isCorrupt := errors.AsType[*table.CorruptError](err)
+	must.True(t, isCorrupt, must.Sprint(err))
+	must.ErrorIs(t, d.Check(ctx), table.ErrCorrupt)
+	must.ErrorIs(t, d.Scrub(ctx), table.ErrCorrupt)
 }
 
 func TestReadOnly(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "t.pmt")
 	d := open(t, path)
-	require.NoError(t, d.Put(ctx, ds.NewKey("/a/b"), []byte("1")))
-	require.NoError(t, d.Close())
+	must.NoError(t, d.Put(ctx, ds.NewKey("/a/b"), []byte("1")))
+	must.NoError(t, d.Close())
 	d, err := datastore.Open(path, &table.Options{ReadOnly: true})
-	require.NoError(t, err)
+	must.NoError(t, err)
 	defer d.Close()
-	require.ErrorIs(t, d.Put(ctx, ds.NewKey("/a"), nil), table.ErrReadOnly)
+	must.ErrorIs(t, d.Put(ctx, ds.NewKey("/a"), nil), table.ErrReadOnly)
 	_, err = d.NewTransaction(ctx, true)
-	require.ErrorIs(t, err, table.ErrReadOnly)
-	require.Equal(t, []string{"/a/b"}, keys(t, d, query.Query{Prefix: "/a"}))
+	must.ErrorIs(t, err, table.ErrReadOnly)
+	must.Eq(t, []string{"/a/b"}, keys(t, d, query.Query{Prefix: "/a"}))
 }
 
 // keys returns the keys of a query's results.
 func keys(t *testing.T, d ds.Read, q query.Query) (names []string) {
 	results, err := d.Query(t.Context(), q)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	entries, err := results.Rest()
-	require.NoError(t, err)
+	must.NoError(t, err)
 	for _, e := range entries {
 		names = append(names, e.Key)
 	}

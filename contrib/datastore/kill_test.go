@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	ds "github.com/ipfs/go-datastore"
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/contrib/datastore"
 	"pmemtable/internal/killtest"
@@ -92,7 +92,7 @@ func TestKill(t *testing.T) {
 	for range killRounds {
 		acked := uint64(0)
 		killtest.Run(t, path, 1+random.IntN(killAcks), 0, 8, func(b []byte) { acked = binary.LittleEndian.Uint64(b) })
-		require.Greater(t, acked, known)
+		must.Greater(t, known, acked)
 		known = requireWhole(t, path, acked)
 	}
 }
@@ -102,21 +102,21 @@ func TestKill(t *testing.T) {
 func requireWhole(t *testing.T, path string, acked uint64) uint64 {
 	ctx := t.Context()
 	d, err := killOpen(path)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	defer d.Close()
 	value, err := d.Get(ctx, ds.NewKey("/last"))
-	require.NoError(t, err)
+	must.NoError(t, err)
 	n := binary.LittleEndian.Uint64(value)
-	require.Contains(t, []uint64{acked, acked + 1}, n)
+	must.SliceContains(t, []uint64{acked, acked + 1}, n)
 	for i := range killKeys {
 		got, err := d.Get(ctx, killKey(i))
 		if i == int(n%killKeys) {
-			require.ErrorIs(t, err, ds.ErrNotFound)
+			must.ErrorIs(t, err, ds.ErrNotFound)
 			continue
 		}
-		require.NoError(t, err)
-		require.Equal(t, value, got, "key %d of batch %d", i, n)
+		must.NoError(t, err)
+		must.Eq(t, value, got, must.Sprintf("key %d of batch %d", i, n))
 	}
-	require.NoError(t, d.Check(ctx))
+	must.NoError(t, d.Check(ctx))
 	return n
 }

@@ -7,7 +7,7 @@ import (
 
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/contrib/datastore"
 )
@@ -15,7 +15,7 @@ import (
 // fill stores n entries /k/0 ... in several steps of an iteration.
 func fill(t *testing.T, d *datastore.Datastore, n int) {
 	for i := range n {
-		require.NoError(t, d.Put(t.Context(), ds.NewKey(fmt.Sprint("/k/", i)), []byte("before")))
+		must.NoError(t, d.Put(t.Context(), ds.NewKey(fmt.Sprint("/k/", i)), []byte("before")))
 	}
 }
 
@@ -25,25 +25,25 @@ func TestQueryIsOneInstant(t *testing.T) {
 	const n = 3000
 	fill(t, d, n)
 	results, err := d.Query(t.Context(), query.Query{Prefix: "/k"})
-	require.NoError(t, err)
+	must.NoError(t, err)
 	for i := range n {
-		require.NoError(t, d.Put(t.Context(), ds.NewKey(fmt.Sprint("/new/", i)), nil))
+		must.NoError(t, d.Put(t.Context(), ds.NewKey(fmt.Sprint("/new/", i)), nil))
 		if i%2 == 0 {
-			require.NoError(t, d.Delete(t.Context(), ds.NewKey(fmt.Sprint("/k/", i))))
+			must.NoError(t, d.Delete(t.Context(), ds.NewKey(fmt.Sprint("/k/", i))))
 		} else {
-			require.NoError(t, d.Put(t.Context(), ds.NewKey(fmt.Sprint("/k/", i)), []byte("after")))
+			must.NoError(t, d.Put(t.Context(), ds.NewKey(fmt.Sprint("/k/", i)), []byte("after")))
 		}
 	}
 	entries, err := results.Rest()
-	require.NoError(t, err)
+	must.NoError(t, err)
 	seen := map[string]bool{}
 	for _, e := range entries {
-		require.Equal(t, "before", string(e.Value))
-		require.Equal(t, len("before"), e.Size)
+		must.Eq(t, "before", string(e.Value))
+		must.Eq(t, len("before"), e.Size)
 		seen[e.Key] = true
 	}
-	require.Len(t, entries, n)
-	require.Len(t, seen, n)
+	must.Len(t, n, entries)
+	must.MapLen(t, n, seen)
 }
 
 // TestQueryGivesItsSnapshotBack: however it ends.
@@ -63,19 +63,19 @@ func TestQueryGivesItsSnapshotBack(t *testing.T) {
 		"nothing": {query.Query{Prefix: "/none"}, func(r query.Results) error { _, _ = r.NextSync(); return nil }},
 	} {
 		results, err := d.Query(ctx, test.q)
-		require.NoError(t, err)
-		require.NoError(t, test.end(results), name)
-		require.Zero(t, d.Table().Stats().Snapshots, name)
+		must.NoError(t, err)
+		must.NoError(t, test.end(results), must.Sprint(name))
+		must.Zero(t, d.Table().Stats().Snapshots, must.Sprint(name))
 	}
 
 	results, err := d.Query(ctx, query.Query{})
-	require.NoError(t, err)
+	must.NoError(t, err)
 	_, ok := results.NextSync()
-	require.True(t, ok)
+	must.True(t, ok)
 	cancel()
 	rest, err := results.Rest()
-	require.ErrorIs(t, err, context.Canceled)
-	require.Empty(t, rest)
-	require.NoError(t, results.Close())
-	require.Zero(t, d.Table().Stats().Snapshots, "canceled")
+	must.ErrorIs(t, err, context.Canceled)
+	must.SliceEmpty(t, rest)
+	must.NoError(t, results.Close())
+	must.Zero(t, d.Table().Stats().Snapshots, must.Sprint("canceled"))
 }

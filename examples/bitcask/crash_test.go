@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/examples/bitcask"
 )
@@ -22,7 +22,7 @@ type files map[string]string
 
 func read(t testing.TB, dir string) files {
 	all := files{}
-	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	must.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -36,7 +36,7 @@ func read(t testing.TB, dir string) files {
 func write(t testing.TB, all files) (dir string) {
 	dir = t.TempDir()
 	for name, content := range all {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		must.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
 	return dir
 }
@@ -66,16 +66,16 @@ func (f files) check(t *testing.T, name string, model map[string]string, keys in
 		dir := write(t, f.with(nil, nil, without))
 		for range 2 {
 			s, err := bitcask.Open(dir, kinds["table"])
-			require.NoError(t, err, "%s without %q", name, without)
+			must.NoError(t, err, must.Sprintf("%s without %q", name, without))
 			requireSame(t, s, model, keys)
-			require.NoError(t, s.Merge())
+			must.NoError(t, s.Merge())
 			requireSame(t, s, model, keys)
-			require.NoError(t, s.Put(key(0), []byte(model[string(key(0))])))
-			require.NoError(t, s.Close())
+			must.NoError(t, s.Put(key(0), []byte(model[string(key(0))])))
+			must.NoError(t, s.Close())
 		}
 		leftovers, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
-		require.NoError(t, err)
-		require.Empty(t, leftovers)
+		must.NoError(t, err)
+		must.SliceEmpty(t, leftovers)
 	}
 }
 
@@ -86,21 +86,21 @@ func TestMergeCrash(t *testing.T) {
 	const keys = 100
 	for i := range 3 * keys {
 		k, v := key(i%keys), strings.Repeat("v", 50)+fmt.Sprint(i)
-		require.NoError(t, s.Put(k, []byte(v)))
+		must.NoError(t, s.Put(k, []byte(v)))
 		model[string(k)] = v
 	}
-	require.NoError(t, s.Merge()) // so that there are merged inputs, too
+	must.NoError(t, s.Merge()) // so that there are merged inputs, too
 	for i := 1; i < keys; i += 3 {
-		require.NoError(t, s.Delete(key(i))) // which must not come back
+		must.NoError(t, s.Delete(key(i))) // which must not come back
 		delete(model, string(key(i)))
-		require.NoError(t, s.Put(key(i-1), []byte("new")))
+		must.NoError(t, s.Put(key(i-1), []byte("new")))
 		model[string(key(i-1))] = "new"
 	}
-	require.NoError(t, s.Close())
+	must.NoError(t, s.Close())
 	before := read(t, dir)
 	s = open(t, dir, kinds["table"])
-	require.NoError(t, s.Merge())
-	require.NoError(t, s.Close())
+	must.NoError(t, s.Merge())
+	must.NoError(t, s.Close())
 	after := read(t, dir)
 
 	var inputs []string
@@ -110,7 +110,7 @@ func TestMergeCrash(t *testing.T) {
 		}
 	}
 	slices.Sort(inputs)
-	require.GreaterOrEqual(t, len(inputs), 3)
+	must.GreaterEq(t, 3, len(inputs))
 	merged := []string{".merged"}
 	both := after.with(before, append([]string{".log"}, merged...))
 	listed := both.with(files{"MERGE": strings.Join(inputs, "\n")}, []string{"MERGE"})
@@ -142,12 +142,12 @@ func tornImage(t *testing.T, n int) (image files, ends []int) {
 	log := filepath.Join(dir, "00000001.log")
 	for i := range n {
 		if i == n/2 {
-			require.NoError(t, s.Close())
+			must.NoError(t, s.Close())
 			s = open(t, dir, o)
 		}
-		require.NoError(t, s.Put(key(i), []byte("value")))
+		must.NoError(t, s.Put(key(i), []byte("value")))
 		info, err := os.Stat(log)
-		require.NoError(t, err)
+		must.NoError(t, err)
 		ends = append(ends, int(info.Size()))
 	}
 	return read(t, dir), ends
@@ -162,7 +162,7 @@ func TestTornTail(t *testing.T) {
 	// A copy of a table that was open is checked whole by each open; one that was closed
 	// and knows half is as good here.
 	dir := write(t, image.with(files{"00000001.log": log[:ends[n/2-1]]}, []string{".log"}))
-	require.NoError(t, open(t, dir, nil).Close())
+	must.NoError(t, open(t, dir, nil).Close())
 	image[keydirName] = read(t, dir)[keydirName]
 
 	for cut := ends[n/2-1]; cut <= len(log); cut++ {
@@ -182,15 +182,15 @@ func TestTornTail(t *testing.T) {
 			dir := write(t, image.with(files{"00000001.log": log[:cut] + tail}, []string{".log"}))
 			s := open(t, dir, nil)
 			requireSame(t, s, model, n)
-			require.EqualValues(t, cut+len(tail)-ends[whole-1], s.Opening().TornBytes)
-			require.Equal(t, whole-n/2, s.Opening().Replayed)
-			require.NoError(t, s.Put(key(n), []byte("on")))
-			require.NoError(t, s.Close())
+			must.Eq(t, int64(cut+len(tail)-ends[whole-1]), s.Opening().TornBytes)
+			must.Eq(t, whole-n/2, s.Opening().Replayed)
+			must.NoError(t, s.Put(key(n), []byte("on")))
+			must.NoError(t, s.Close())
 			s = open(t, dir, nil)
-			require.Zero(t, s.Opening().TornBytes)
+			must.Zero(t, s.Opening().TornBytes)
 			_, err := s.Get(key(n))
-			require.NoError(t, err)
-			require.NoError(t, s.Close())
+			must.NoError(t, err)
+			must.NoError(t, s.Close())
 		}
 	}
 }
@@ -203,12 +203,12 @@ func TestKeydirBehind(t *testing.T) {
 		s := open(t, dir, kinds["table"])
 		for i := range 100 {
 			v := fmt.Sprint(round, " ", i)
-			require.NoError(t, s.Put(key(i), []byte(v)))
+			must.NoError(t, s.Put(key(i), []byte(v)))
 			model[string(key(i))] = v
 		}
-		require.NoError(t, s.Delete(key(round)))
+		must.NoError(t, s.Delete(key(round)))
 		delete(model, string(key(round)))
-		require.NoError(t, s.Close())
+		must.NoError(t, s.Close())
 		if round == 1 {
 			old = read(t, dir)[keydirName]
 		}
@@ -216,7 +216,7 @@ func TestKeydirBehind(t *testing.T) {
 	image := read(t, dir)
 	image[keydirName] = old
 	s := open(t, write(t, image), kinds["table"])
-	require.Equal(t, bitcask.Opening{Replayed: 303}, s.Opening())
+	must.Eq(t, bitcask.Opening{Replayed: 303}, s.Opening())
 	requireSame(t, s, model, 100)
 }
 
@@ -227,11 +227,11 @@ func TestKeydirAhead(t *testing.T) {
 	short := image.with(files{"00000001.log": image["00000001.log"][:ends[1]]}, []string{".log"})
 	dir := write(t, short)
 	_, err := bitcask.Open(dir, nil)
-	require.ErrorIs(t, err, bitcask.ErrCorrupt)
-	require.Equal(t, short["00000001.log"], read(t, dir)["00000001.log"])
-	require.NoError(t, os.Remove(filepath.Join(dir, keydirName)))
+	must.ErrorIs(t, err, bitcask.ErrCorrupt)
+	must.Eq(t, short["00000001.log"], read(t, dir)["00000001.log"])
+	must.NoError(t, os.Remove(filepath.Join(dir, keydirName)))
 	s := open(t, dir, nil)
-	require.Equal(t, bitcask.Opening{Replayed: 2, Rebuilt: true}, s.Opening())
+	must.Eq(t, bitcask.Opening{Replayed: 2, Rebuilt: true}, s.Opening())
 	requireSame(t, s, map[string]string{"key 0": "value", "key 1": "value"}, 6)
 }
 
@@ -240,18 +240,18 @@ func TestTornInTheMiddle(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, kinds["table"])
 	for i := range 200 {
-		require.NoError(t, s.Put(key(i), make([]byte, 50)))
+		must.NoError(t, s.Put(key(i), make([]byte, 50)))
 	}
-	require.NoError(t, s.Close())
+	must.NoError(t, s.Close())
 	image := read(t, dir)
 	first := image["00000001.log"]
 	image["00000001.log"] = first[:len(first)-1]
 	delete(image, keydirName)
 	_, err := bitcask.Open(write(t, image), kinds["table"])
-	require.ErrorIs(t, err, bitcask.ErrCorrupt)
-	require.ErrorContains(t, err, "00000001.log")
+	must.ErrorIs(t, err, bitcask.ErrCorrupt)
+	must.ErrorContains(t, err, "00000001.log")
 
 	image["MERGE"] = "../precious\n"
 	_, err = bitcask.Open(write(t, image), kinds["table"])
-	require.ErrorIs(t, err, bitcask.ErrCorrupt)
+	must.ErrorIs(t, err, bitcask.ErrCorrupt)
 }

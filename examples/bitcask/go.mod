@@ -3,7 +3,7 @@ module pmemtable/examples/bitcask
 go 1.26.0
 
 require (
-	github.com/stretchr/testify v1.12.1
+	github.com/shoenig/test v1.13.2
 	gonum.org/v1/plot v0.17.0
 	pmemtable v0.0.0
 )
@@ -16,9 +16,9 @@ require (
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect
 	github.com/edsrzf/mmap-go v1.2.0 // indirect
 	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
+	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/klauspost/cpuid/v2 v2.2.10 // indirect
 	github.com/zeebo/xxh3 v1.1.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.28.0 // indirect

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/examples/bitcask"
 	"pmemtable/internal/killtest"
@@ -91,8 +91,8 @@ func TestKill(t *testing.T) {
 			apply(model, round, i)
 		}
 		s, err := killOpen(dir)
-		require.NoError(t, err)
-		require.False(t, s.Opening().Rebuilt)
+		must.NoError(t, err)
+		must.False(t, s.Opening().Rebuilt)
 		// The operation under way when it was killed may have happened.
 		k, value := killOp(round, acked)
 		got, err := s.Get(key(k))
@@ -100,7 +100,7 @@ func TestKill(t *testing.T) {
 			apply(model, round, acked)
 		}
 		requireSame(t, s, model, killKeys)
-		require.NoError(t, s.Close())
+		must.NoError(t, s.Close())
 	}
 }
 

@@ -2,7 +2,6 @@ package bitcask_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
+	"github.com/shoenig/test/must"
 
 	"pmemtable/examples/bitcask"
 	"pmemtable/table"
@@ -25,7 +24,7 @@ var kinds = map[string]*bitcask.Options{
 
 func open(t testing.TB, dir string, o *bitcask.Options) *bitcask.Store {
 	s, err := bitcask.Open(dir, o)
-	require.NoError(t, err)
+	must.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -38,11 +37,11 @@ func requireSame(t testing.TB, s *bitcask.Store, model map[string]string, n int)
 		got, err := s.Get(key(i))
 		want, ok := model[string(key(i))]
 		if !ok {
-			require.ErrorIs(t, err, bitcask.ErrNotFound, "key %d", i)
+			must.ErrorIs(t, err, bitcask.ErrNotFound, must.Sprintf("key %d", i))
 			continue
 		}
-		require.NoError(t, err, "key %d", i)
-		require.Equal(t, want, string(got), "key %d", i)
+		must.NoError(t, err, must.Sprintf("key %d", i))
+		must.Eq(t, want, string(got), must.Sprintf("key %d", i))
 	}
 }
 
@@ -60,23 +59,23 @@ func TestModel(t *testing.T) {
 				for range r.IntN(400) {
 					k := key(r.IntN(keys))
 					if r.IntN(4) == 0 {
-						require.NoError(t, s.Delete(k))
+						must.NoError(t, s.Delete(k))
 						delete(model, string(k))
 						continue
 					}
 					v := strings.Repeat("v", r.IntN(100)) + fmt.Sprint(r.Int())
-					require.NoError(t, s.Put(k, []byte(v)))
+					must.NoError(t, s.Put(k, []byte(v)))
 					model[string(k)] = v
 				}
 				switch r.IntN(3) {
 				case 0:
-					require.NoError(t, s.Merge())
+					must.NoError(t, s.Merge())
 				case 1:
-					require.NoError(t, s.Sync())
+					must.NoError(t, s.Sync())
 				default:
-					require.NoError(t, s.Close())
+					must.NoError(t, s.Close())
 					s = open(t, dir, o)
-					require.Equal(t, bitcask.Opening{}, s.Opening(), "closed in order: nothing to do")
+					must.Eq(t, bitcask.Opening{}, s.Opening(), must.Sprint("closed in order: nothing to do"))
 				}
 				requireSame(t, s, model, keys)
 			}
@@ -88,10 +87,10 @@ func TestModel(t *testing.T) {
 func dataBytes(t *testing.T, dir string) (total int64) {
 	for _, pattern := range []string{"*.log", "*.merged"} {
 		names, err := filepath.Glob(filepath.Join(dir, pattern))
-		require.NoError(t, err)
+		must.NoError(t, err)
 		for _, name := range names {
 			info, err := os.Stat(name)
-			require.NoError(t, err)
+			must.NoError(t, err)
 			total += info.Size()
 		}
 	}
@@ -106,19 +105,19 @@ func TestMergeGivesSpaceBack(t *testing.T) {
 			value := bytes.Repeat([]byte("v"), 100)
 			for round := range 50 {
 				for i := range 100 {
-					require.NoError(t, s.Put(key(i), append(value, byte(round))))
+					must.NoError(t, s.Put(key(i), append(value, byte(round))))
 				}
 			}
 			for i := 50; i < 100; i++ {
-				require.NoError(t, s.Delete(key(i)))
+				must.NoError(t, s.Delete(key(i)))
 			}
 			before := dataBytes(t, dir)
-			require.NoError(t, s.Merge())
-			require.Less(t, dataBytes(t, dir), before/50)
+			must.NoError(t, s.Merge())
+			must.Less(t, before/50, dataBytes(t, dir))
 			live := dataBytes(t, dir)
-			require.NoError(t, s.Merge())
-			require.Equal(t, live, dataBytes(t, dir), "nothing was left to do")
-			require.NoFileExists(t, filepath.Join(dir, "MERGE"))
+			must.NoError(t, s.Merge())
+			must.Eq(t, live, dataBytes(t, dir), must.Sprint("nothing was left to do"))
+			must.FileNotExists(t, filepath.Join(dir, "MERGE"))
 		})
 	}
 }
@@ -163,28 +162,28 @@ func TestConcurrent(t *testing.T) {
 	}()
 	group.Wait()
 	close(done)
-	require.Positive(t, <-merged)
+	must.Positive(t, <-merged)
 	close(errs)
-	require.NoError(t, <-errs)
+	must.NoError(t, <-errs)
 }
 
 func TestErrors(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, nil)
 	_, err := bitcask.Open(dir, nil)
-	require.ErrorIs(t, err, table.ErrLocked)
-	require.ErrorIs(t, s.Put(make([]byte, 65536), nil), bitcask.ErrTooLarge)
-	require.NoError(t, s.Put(nil, nil))
+	must.ErrorIs(t, err, table.ErrLocked)
+	must.ErrorIs(t, s.Put(make([]byte, 65536), nil), bitcask.ErrTooLarge)
+	must.NoError(t, s.Put(nil, nil))
 	v, err := s.Get([]byte{})
-	require.NoError(t, err)
-	require.Empty(t, v)
-	require.NoError(t, s.Delete([]byte("not there")))
+	must.NoError(t, err)
+	must.SliceEmpty(t, v)
+	must.NoError(t, s.Delete([]byte("not there")))
 
-	require.NoError(t, s.Close())
-	require.NoError(t, s.Close())
+	must.NoError(t, s.Close())
+	must.NoError(t, s.Close())
 	_, err = s.Get(nil)
 	for _, err := range []error{err, s.Put(nil, nil), s.Delete(nil), s.Sync(), s.Merge()} {
-		require.ErrorIs(t, err, bitcask.ErrClosed)
+		must.ErrorIs(t, err, bitcask.ErrClosed)
 	}
 }
 
@@ -194,24 +193,24 @@ func TestDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, o)
-			require.NoError(t, s.Put(key(1), []byte("value")))
-			require.NoError(t, s.Put(key(2), []byte("value")))
-			require.NoError(t, s.Close())
+			must.NoError(t, s.Put(key(1), []byte("value")))
+			must.NoError(t, s.Put(key(2), []byte("value")))
+			must.NoError(t, s.Close())
 			path := filepath.Join(dir, "00000001.log")
 			b, err := os.ReadFile(path)
-			require.NoError(t, err)
+			must.NoError(t, err)
 			b[22] ^= 1
-			require.NoError(t, os.WriteFile(path, b, 0o600))
+			must.NoError(t, os.WriteFile(path, b, 0o600))
 			s = open(t, dir, o)
 			_, err = s.Get(key(1))
-			require.ErrorIs(t, err, bitcask.ErrCorrupt)
-			require.ErrorContains(t, err, path)
+			must.ErrorIs(t, err, bitcask.ErrCorrupt)
+			must.ErrorContains(t, err, path)
 			_, err = s.Get(key(2))
-			require.NoError(t, err)
-			require.ErrorIs(t, s.Merge(), bitcask.ErrCorrupt)
-			require.True(t, errors.Is(s.Merge(), bitcask.ErrCorrupt), "and again")
+			must.NoError(t, err)
+			must.ErrorIs(t, s.Merge(), bitcask.ErrCorrupt)
+			must.ErrorIs(t, s.Merge(), bitcask.ErrCorrupt, must.Sprint("and again"))
 			_, err = s.Get(key(2))
-			require.NoError(t, err)
+			must.NoError(t, err)
 		})
 	}
 }
