@@ -25,33 +25,34 @@ type Line [layout.SlotsPerLine]uint64
 // Load reads word i of the line atomically.
 func (l *Line) Load(i int) uint64 { return atomic.LoadUint64(&l[i&(layout.SlotsPerLine-1)]) }
 
-// Find returns the first word of the line that agrees with word in the bits of mask.
-func (l *Line) Find(word, mask uint64) (found uint64, ok bool) {
+// Find returns the first word of the line that agrees with word in the bits of mask, and
+// which one it is.
+func (l *Line) Find(word, mask uint64) (i int, found uint64, ok bool) {
 	if w := atomic.LoadUint64(&l[0]); (w^word)&mask == 0 {
-		return w, true
+		return 0, w, true
 	}
 	if w := atomic.LoadUint64(&l[1]); (w^word)&mask == 0 {
-		return w, true
+		return 1, w, true
 	}
 	if w := atomic.LoadUint64(&l[2]); (w^word)&mask == 0 {
-		return w, true
+		return 2, w, true
 	}
 	if w := atomic.LoadUint64(&l[3]); (w^word)&mask == 0 {
-		return w, true
+		return 3, w, true
 	}
 	if w := atomic.LoadUint64(&l[4]); (w^word)&mask == 0 {
-		return w, true
+		return 4, w, true
 	}
 	if w := atomic.LoadUint64(&l[5]); (w^word)&mask == 0 {
-		return w, true
+		return 5, w, true
 	}
 	if w := atomic.LoadUint64(&l[6]); (w^word)&mask == 0 {
-		return w, true
+		return 6, w, true
 	}
 	if w := atomic.LoadUint64(&l[7]); (w^word)&mask == 0 {
-		return w, true
+		return 7, w, true
 	}
-	return 0, false
+	return 0, 0, false
 }
 
 // Prefetch asks for the line, as Pool.Prefetch does.

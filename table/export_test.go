@@ -89,3 +89,11 @@ func (t *Table) TakePins() (letGo func()) {
 		}
 	}
 }
+
+// SetHeads has each stripe remember so many heads, a power of two, at most. Nobody may be
+// using the table.
+func (t *Table) SetHeads(most int) {
+	for i := range t.stripes {
+		t.stripes[i].heads = heads{most: most}
+	}
+}

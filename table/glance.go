@@ -60,7 +60,7 @@ func (g *glance) choose() (record uint64, ok bool) {
 	if g.line == nil {
 		return 0, false
 	}
-	word, ok := g.line.Find(g.tag, layout.SlotTagMask)
+	_, word, ok := g.line.Find(g.tag, layout.SlotTagMask)
 	if !ok {
 		return 0, g.line.Load(0)&layout.SlotOverflow == 0
 	}

@@ -18,6 +18,7 @@ import (
 type heads struct {
 	root uint64 // the stripe root word
 	of   []head // by directory index, modulo their number
+	most int    // how many at most; a power of two
 }
 
 type head struct {
@@ -34,8 +35,8 @@ func (h *heads) under(root uint64, depth uint) {
 	if h.root != root {
 		h.forget()
 		h.root = root
-		if n := 1 << min(depth, 63); len(h.of) < min(n, headsMost) {
-			h.of = make([]head, min(n, headsMost))
+		if n := 1 << min(depth, 63); len(h.of) < min(n, h.most) {
+			h.of = make([]head, min(n, h.most))
 		}
 	}
 }

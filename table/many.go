@@ -266,14 +266,14 @@ func (g *putGroup) publish() error {
 	for i := range g.ops {
 		m := &g.ops[i]
 		s := &t.stripes[layout.StripeOf(m.hash, t.stripeBits)]
-		waiting := slices.Contains(g.waiting, s.index)
-		if !waiting {
-			if err := t.locate(s, &at, m.key, m.hash); err != nil {
+		fits, err := false, error(nil)
+		if !slices.Contains(g.waiting, s.index) {
+			if fits, err = t.locateFitting(s, &at, m); err != nil {
 				g.finish()
 				return err
 			}
 		}
-		if waiting || !t.fits(&at) {
+		if !fits {
 			g.waiting = append(g.waiting, s.index)
 			g.later = append(g.later, i)
 			continue
@@ -296,6 +296,17 @@ func (g *putGroup) publish() error {
 	}
 	g.finish()
 	return nil
+}
+
+// locateFitting locates the key of a mutation, and tells whether it can be published as
+// things are.
+func (t *Table) locateFitting(s *stripe, at *place, m *mutation) (fits bool, err error) {
+	at.reset()
+	if t.locateHome(s, at, m.key, m.hash) {
+		return true, nil
+	}
+	err = t.locate(s, at, m.key, m.hash)
+	return err == nil && t.fits(at), err
 }
 
 // finish drains what of the group was stored.

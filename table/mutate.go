@@ -200,9 +200,12 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 		return need{}, err
 	}
 	at := place{want: m.words.want}
+	ready := t.locateHome(s, &at, m.key, m.hash)
 	for {
-		if err := t.locate(s, &at, m.key, m.hash); err != nil {
-			return need{}, err
+		if !ready {
+			if err := t.locate(s, &at, m.key, m.hash); err != nil {
+				return need{}, err
+			}
 		}
 		m.existed = at.slot != 0
 		m.words.old = at.value
@@ -214,15 +217,19 @@ func (t *Table) apply(s *stripe, m *mutation) (need, error) {
 			t.countUnchanged(s, m)
 			return need{}, nil
 		}
-		ready, missing, err := t.prepare(s, &m.kit, m.hash, &at)
-		if err != nil || !missing.nothing() {
-			return missing, err
+		if !ready {
+			var missing need
+			var err error
+			if ready, missing, err = t.prepare(s, &m.kit, m.hash, &at); err != nil || !missing.nothing() {
+				return missing, err
+			}
 		}
-		if ready && t.inline {
+		switch {
+		case !ready: // something was prepared: the place is another one
+		case t.inline:
 			t.publishInline(s, m, &at)
 			return need{}, nil
-		}
-		if ready {
+		default:
 			t.publish(s, m, &at)
 			return need{}, nil
 		}

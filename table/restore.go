@@ -90,7 +90,7 @@ func (t *Table) newAside() (*Table, error) {
 	a.roots.Store(roots)
 	a.epoch.Store(t.epoch.Load())
 	for i := range a.stripes {
-		a.stripes[i].index, a.stripes[i].collectAt = i, retireCount
+		a.stripes[i].init(i)
 	}
 	return a, nil
 }

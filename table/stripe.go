@@ -40,6 +40,11 @@ type stripe struct {
 	_ [2 * layout.LineBytes]byte
 }
 
+// init makes a stripe of one that is all zeros.
+func (s *stripe) init(index int) {
+	s.index, s.collectAt, s.heads.most = index, retireCount, headsMost
+}
+
 // enter registers a writer of the stripe, unless the table cannot be written.
 func (t *Table) enter(s *stripe) error {
 	s.inflight.Add(1)

@@ -158,7 +158,7 @@ func openPool(p *pmem.Pool, o Options, began time.Time, collide func([]byte) uin
 	t.marksBeside = o.markBeside || p.SizeBytes()-p.Regions().Arena > markAtOnceBytes
 	t.epochs.free = p.Free
 	for i := range t.stripes {
-		t.stripes[i].index, t.stripes[i].collectAt = i, retireCount
+		t.stripes[i].init(i)
 	}
 	begin := t.begin
 	if p.ReadOnly() {
