@@ -105,7 +105,8 @@ func (g *getGroup) read(t *Table, keys [][]byte) {
 // PutMany stores values[i] under keys[i], in their order, so that the last one of
 // equal keys counts. Each entry is stored as by Put; it is not a Batch: after an
 // error or a crash some may be stored and others not. It is faster than as many
-// Puts: one drain makes the records of a group durable, and one their slots.
+// Puts: one drain makes the records of a group of up to 32 durable, and one the slots
+// of those whose stripes no other writer has at that moment.
 func (t *Table) PutMany(keys, values [][]byte) (err error) {
 	defer t.caughtWriting(debug.SetPanicOnFault(true), &err)
 	if len(keys) != len(values) {
@@ -139,8 +140,9 @@ type putGroup struct {
 	ops     []mutation
 	glances [manyGroup]glance
 	stripes []int
+	held    []int // those of them that this call has locked
 	waiting []int // stripes of which an op is left for later
-	later   []int // ops that need a structural change first, and those behind them
+	later   []int // ops whose stripe was not to be had, or that need a structural change first, and those behind them
 	ranges  []pmem.Range
 	at      point // when all of them are durable
 	watch   *watch
@@ -161,7 +163,7 @@ func (g *putGroup) put(keys, values [][]byte) (err error) {
 	t := g.table
 	g.ops = slices.Grow(g.ops[:0], len(keys))[:len(keys)]
 	clear(g.ops)
-	g.stripes, g.waiting, g.later = g.stripes[:0], g.waiting[:0], g.later[:0]
+	g.stripes, g.held, g.waiting, g.later = g.stripes[:0], g.held[:0], g.waiting[:0], g.later[:0]
 	defer func() {
 		for i := range g.ops {
 			if g.ops[i].record != 0 {
@@ -232,21 +234,27 @@ func (s *stripeSet) list(to []int) []int {
 	return to
 }
 
-// publishLocked is publish under the locks of the group's stripes.
+// publishLocked is publish under the locks of those of the group's stripes that nobody
+// else has. A group has many of a table's stripes: who waited for one with the others
+// locked would have all writers wait.
 func (g *putGroup) publishLocked() error {
 	t := g.table
 	g.watch.enters(locking)
 	for _, i := range g.stripes {
-		t.stripes[i].mu.Lock()
+		if t.stripes[i].mu.TryLock() {
+			g.held = append(g.held, i)
+		} else {
+			g.waiting = append(g.waiting, i)
+		}
 	}
 	g.watch.enters(changing)
 	defer func() { // by defer, for a fault
-		for _, i := range g.stripes {
+		for _, i := range g.held {
 			t.stripes[i].mu.Unlock()
 		}
 	}()
 	err := g.publish()
-	for _, i := range g.stripes {
+	for _, i := range g.held {
 		t.collectDue(&t.stripes[i])
 	}
 	return err
@@ -315,7 +323,7 @@ func (g *putGroup) finish() {
 		return
 	}
 	g.table.pool.Persist(g.ranges...)
-	for _, i := range g.stripes {
+	for _, i := range g.held {
 		g.table.land(&g.table.stripes[i])
 	}
 	g.ranges = g.ranges[:0]
