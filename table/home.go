@@ -40,10 +40,7 @@ func (t *Table) inHomeLine(at *place, segment uint64, reach int, key []byte) boo
 	lineAt := segment + layout.LineBytes*uint64(at.home+1)
 	i, word, ok := line.Find(at.tag, layout.SlotTagMask)
 	if ok {
-		off := layout.SlotRecord(word)
-		if off == 0 { // an empty slot agrees with the tag 0
-			return false
-		}
+		off := layout.SlotRecord(word) // 0 of an empty slot, which agrees with the tag 0: no record
 		record, shape := recovery.IntactRecord(t.pool, off)
 		if record == nil || !shape.Names(record, key) {
 			return false

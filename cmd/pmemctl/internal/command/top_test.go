@@ -36,7 +36,9 @@ func TestTopView(t *testing.T) {
 	require.NoError(t, v.run(ctx, look, began, ticks, func() error {
 		for width := range 130 {
 			for _, line := range v.lines(width) {
-				require.LessOrEqual(t, utf8.RuneCountInString(line), max(1, width))
+				if n := utf8.RuneCountInString(line); n > max(1, width) { // require would take most of the test's time
+					t.Fatalf("%d of %d columns: %q", n, width, line)
+				}
 			}
 		}
 		if shown++; shown == 61 {
