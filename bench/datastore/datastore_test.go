@@ -10,7 +10,6 @@ import (
 	ds "github.com/ipfs/go-datastore"
 	"github.com/ipfs/go-datastore/query"
 	leveldb "github.com/ipfs/go-ds-leveldb"
-	"github.com/shoenig/test/must"
 
 	"pmemtable/contrib/datastore"
 )
@@ -30,7 +29,7 @@ func BenchmarkStores(b *testing.B) {
 	opened := make([]ds.Batching, len(stores))
 	for i, s := range stores {
 		d, err := s.open(b.TempDir())
-		must.NoError(b, err)
+		noError(b, err)
 		load(b, d)
 		opened[i] = d
 	}
@@ -46,7 +45,7 @@ func BenchmarkStores(b *testing.B) {
 		}
 	}
 	for _, d := range opened {
-		must.NoError(b, d.Close())
+		noError(b, d.Close())
 	}
 }
 
@@ -57,12 +56,12 @@ var benchValue = make([]byte, 256)
 func load(b *testing.B, d ds.Batching) {
 	for i := 0; i < benchEntries; {
 		batch, err := d.Batch(b.Context())
-		must.NoError(b, err)
+		noError(b, err)
 		for range 4000 {
-			must.NoError(b, batch.Put(b.Context(), benchKey(i), benchValue))
+			noError(b, batch.Put(b.Context(), benchKey(i), benchValue))
 			i++
 		}
-		must.NoError(b, batch.Commit(b.Context()))
+		noError(b, batch.Commit(b.Context()))
 	}
 }
 
@@ -119,5 +118,12 @@ func benchQuery(b *testing.B, d ds.Batching, prefix string) {
 		if _, err := results.Rest(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func noError(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
 	}
 }

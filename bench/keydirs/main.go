@@ -1,8 +1,8 @@
 // Keydirs measures what it costs to open a store by the number of its keys: with the key
-// directory in a pmemtable, and in a Go map. It prints a table and draws it.
+// directory in a pmemtable, and in a Go map. It prints a table and draws it. The store is examples/bitcask.
 //
 //	go run ./keydirs                     # up to 1,000,000 keys
-//	go run ./keydirs -max 10000000 -svg keydirs.svg
+//	go run ./keydirs -max 10000000 -plots /tmp/keydirs
 //
 // Each opening is a process of its own, and ends with a first Get. "Closed" is after
 // a Close, where the Go map has a file of hints to read; "killed" after 1,500 puts and
@@ -18,9 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"text/tabwriter"
+
+	"pmemtable/bench/internal/report"
 )
 
 // childVariable makes a process of this program a child.
@@ -37,7 +37,7 @@ func main() {
 }
 
 type config struct {
-	dir, svg   string
+	dir, plots string
 	max        int
 	valueBytes int
 	rounds     int
@@ -48,7 +48,7 @@ func run(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("keydirs", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.StringVar(&c.dir, "dir", "", "directory for the stores (a temporary one)")
-	flags.StringVar(&c.svg, "svg", "", "file to draw to (none)")
+	flags.StringVar(&c.plots, "plots", "", "directory to draw to (none)")
 	flags.IntVar(&c.max, "max", 1_000_000, "most keys")
 	flags.IntVar(&c.valueBytes, "value", 100, "bytes of a value")
 	flags.IntVar(&c.rounds, "rounds", 5, "openings of each kind; the median counts")
@@ -73,10 +73,12 @@ func run(args []string, out io.Writer) error {
 			rows = append(rows, r)
 		}
 	}
-	if err := report(out, rows); err != nil || c.svg == "" {
-		return err
+	fmt.Fprintln(out, report.Machine())
+	printTable(out, rows)
+	if c.plots == "" {
+		return nil
 	}
-	return drawTo(c.svg, rows)
+	return plot(c.plots, rows)
 }
 
 const (
@@ -120,7 +122,7 @@ func (c *config) measure(dir, kind string, n int) (r row, err error) {
 func (c *config) open(q request, puts int) (figures, error) {
 	before := q
 	before.Puts, before.Close = puts, puts == 0
-	var open, heap, gc []float64
+	var open, heap, gc report.Sample
 	for range c.rounds {
 		if _, err := ask(before); err != nil {
 			return figures{}, err
@@ -131,12 +133,7 @@ func (c *config) open(q request, puts int) (figures, error) {
 		}
 		open, heap, gc = append(open, f.OpenMs), append(heap, f.HeapMiB), append(gc, f.GCMs)
 	}
-	return figures{OpenMs: median(open), HeapMiB: median(heap), GCMs: median(gc)}, nil
-}
-
-func median(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
+	return figures{OpenMs: open.Median(), HeapMiB: heap.Median(), GCMs: gc.Median()}, nil
 }
 
 // ask runs a child that serves one request. Unless it is to close the store it is killed.
@@ -173,26 +170,16 @@ func ask(q request) (f figures, err error) {
 	return f, errors.Join(err, child.Wait())
 }
 
-func report(out io.Writer, rows []row) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "keys\tkey directory\topen, closed (ms)\topen, killed (ms)\tGo heap (MiB)\tforced GC (ms)\t")
+// printTable prints the table, and how many times dearer the Go map is at the largest size.
+func printTable(out io.Writer, rows []row) {
+	t := report.Table{Head: []string{"keys", "key directory", "open, closed (ms)", "open, killed (ms)", "Go heap (MiB)", "forced GC (ms)"}}
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t\n", strconv.Itoa(r.keys), r.kind, digits(r.closed.OpenMs),
-			digits(r.killed.OpenMs), digits(r.closed.HeapMiB), digits(r.closed.GCMs))
+		t.Add(strconv.Itoa(r.keys), r.kind, report.Number(r.closed.OpenMs),
+			report.Number(r.killed.OpenMs), report.Number(r.closed.HeapMiB), report.Number(r.closed.GCMs))
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	t, m := rows[len(rows)-2], rows[len(rows)-1]
-	_, err := fmt.Fprintf(out, "with %d keys the Go map takes %s (closed) and %s (killed) times as long to open, and %s times the heap\n",
-		t.keys, digits(m.closed.OpenMs/t.closed.OpenMs), digits(m.killed.OpenMs/t.killed.OpenMs), digits(m.closed.HeapMiB/t.closed.HeapMiB))
-	return err
-}
-
-// digits prints three of them.
-func digits(x float64) string {
-	if x >= 100 {
-		return strconv.FormatFloat(x, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(x, 'g', 3, 64)
+	t.Print(out)
+	ours, gos := rows[len(rows)-2], rows[len(rows)-1]
+	fmt.Fprintf(out, "with %d keys the Go map takes %s (closed) and %s (killed) times as long to open, and %s times the heap\n",
+		ours.keys, report.Number(gos.closed.OpenMs/ours.closed.OpenMs), report.Number(gos.killed.OpenMs/ours.killed.OpenMs),
+		report.Number(gos.closed.HeapMiB/ours.closed.HeapMiB))
 }
