@@ -21,6 +21,7 @@ const batchChanges = 4091
 // TestLargeBatch: a batch of more than one part, whose last change of a key counts; as a
 // transaction it is refused.
 func TestLargeBatch(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	const n = 2*batchChanges + 10
 	b, err := d.Batch(t.Context())
@@ -53,6 +54,7 @@ func TestLargeBatch(t *testing.T) {
 
 // TestTransactionOfFullSize: as many changes as promised go into one.
 func TestTransactionOfFullSize(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	txn, err := d.NewTransaction(t.Context(), false)
 	must.NoError(t, err)

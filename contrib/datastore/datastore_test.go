@@ -29,6 +29,7 @@ func fresh(t testing.TB) *datastore.Datastore { return open(t, filepath.Join(t.T
 
 // TestSuite is go-datastore's own suite.
 func TestSuite(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	dstest.SubtestAll(t, d)
 	must.Zero(t, d.Table().Stats().Snapshots, must.Sprint("every query gave its snapshot back"))
@@ -92,6 +93,7 @@ func (o onTransactions) Query(ctx context.Context, q query.Query) (query.Results
 
 // TestSuiteInTransactions is the same suite, each call a transaction.
 func TestSuiteInTransactions(t *testing.T) {
+	t.Parallel()
 	dstest.SubtestAll(t, onTransactions{fresh(t)})
 }
 
@@ -193,6 +195,7 @@ func TestClosed(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "t.pmt")
 	d := open(t, path)
 	long := ds.NewKey(strings.Repeat("k", 70000))

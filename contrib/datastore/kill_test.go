@@ -84,6 +84,7 @@ func commitForever(ctx context.Context, path string) error {
 }
 
 func TestKill(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "t.pmt")
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

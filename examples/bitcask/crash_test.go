@@ -81,6 +81,7 @@ func (f files) check(t *testing.T, name string, model map[string]string, keys in
 
 // TestMergeCrash composes what a crash at each step of a Merge leaves.
 func TestMergeCrash(t *testing.T) {
+	t.Parallel()
 	dir, model := t.TempDir(), map[string]string{}
 	s := open(t, dir, kinds["table"])
 	const keys = 100
@@ -156,6 +157,7 @@ func tornImage(t *testing.T, n int) (image files, ends []int) {
 // TestTornTail cuts the log off at every byte behind what was flushed, and puts there
 // what a file system may.
 func TestTornTail(t *testing.T) {
+	t.Parallel()
 	const n = 6
 	image, ends := tornImage(t, n)
 	log := image["00000001.log"]
@@ -197,6 +199,7 @@ func TestTornTail(t *testing.T) {
 
 // TestKeydirBehind: power loss may take the table back to an older commit.
 func TestKeydirBehind(t *testing.T) {
+	t.Parallel()
 	dir, model := t.TempDir(), map[string]string{}
 	var old string
 	for round := range 5 {
@@ -223,6 +226,7 @@ func TestKeydirBehind(t *testing.T) {
 // TestKeydirAhead: log files of an older copy. That is said, and nothing changed; without
 // the key directory the older copy opens.
 func TestKeydirAhead(t *testing.T) {
+	t.Parallel()
 	image, ends := tornImage(t, 6)
 	short := image.with(files{"00000001.log": image["00000001.log"][:ends[1]]}, []string{".log"})
 	dir := write(t, short)
@@ -237,6 +241,7 @@ func TestKeydirAhead(t *testing.T) {
 
 // TestTornInTheMiddle: only the last log may end in a torn record.
 func TestTornInTheMiddle(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir, kinds["table"])
 	for i := range 200 {

@@ -77,6 +77,7 @@ func writeForever(where string) error {
 }
 
 func TestKill(t *testing.T) {
+	t.Parallel()
 	dir, model := filepath.Join(t.TempDir(), "store"), map[string]string{}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -47,6 +47,7 @@ func requireSame(t testing.TB, s *bitcask.Store, model map[string]string, n int)
 
 // TestModel runs random operations, opens anew in between, and compares with a map.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	for name, o := range kinds {
 		t.Run(name, func(t *testing.T) {
 			seed := rand.Uint64()
@@ -98,6 +99,7 @@ func dataBytes(t *testing.T, dir string) (total int64) {
 }
 
 func TestMergeGivesSpaceBack(t *testing.T) {
+	t.Parallel()
 	for name, o := range kinds {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -124,6 +126,7 @@ func TestMergeGivesSpaceBack(t *testing.T) {
 
 // TestConcurrent: readers, writers of keys of their own, and merges at the same time.
 func TestConcurrent(t *testing.T) {
+	t.Parallel()
 	s := open(t, t.TempDir(), kinds["table"])
 	const workers, each = 4, 1500
 	var group sync.WaitGroup
