@@ -59,6 +59,10 @@ consumer: ## a module outside of this one that uses it
 modules: ## vet and test the modules below: bench, contrib, examples
 	.ci/modules
 
+.PHONY: fresh
+fresh: ## how long the tests of contrib and examples take with an empty build cache
+	.ci/fresh
+
 lint: ## gofmt and vet; the house rules are a test in internal/lint
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
