@@ -97,7 +97,7 @@ dax-long: ## all tests there (long)
 
 # The peers Pebble and Badger take minutes to compile, so they have a build tag;
 # LMDB needs cgo. Plots go to the directory PLOTS.
-.PHONY: bench-short bench bench-commit bench-cuts bench-fixed
+.PHONY: bench-short bench bench-goroutines bench-shapes bench-disk bench-commit bench-cuts bench-fixed
 PLOTS ?= $(or $(TMPDIR),/tmp)/pmemtable-plots
 PEERS = -tags peers$(shell test "$$(go env CGO_ENABLED)" = 1 && echo ,lmdb)
 
@@ -107,6 +107,16 @@ bench-short: ## beside the floor and the peers, small (3 minutes once the peers 
 bench: ## the same with 1 and with 10 million entries (half an hour, 16 GB of memory)
 	cd bench && go run $(PEERS) ./peers -n 1000000 -plots $(PLOTS)/1m
 	cd bench && go run $(PEERS) ./peers -n 10000000 -rounds 3 -plots $(PLOTS)/10m
+
+bench-goroutines: ## 1, 2, 8 and 64 goroutines beside Go's maps, 1 million entries (5 minutes)
+	cd bench && go run ./peers -goroutines 1,2,8,64 -peers xsync,sync.Map,sharded,map+RWMutex -ops 200000 -rounds 3 -limit 200ms -plots $(PLOTS)/goroutines
+
+bench-shapes: ## keys and values of 8 and 8 bytes, and of 32 and 1024, beside Go's maps, 1 million entries (5 minutes)
+	cd bench && go run ./peers -key 8 -value 8 -peers xsync,sync.Map -ops 200000 -rounds 2 -limit 200ms -plots $(PLOTS)/8-8
+	cd bench && go run ./peers -key 32 -value 1024 -peers xsync,sync.Map -ops 200000 -rounds 2 -limit 200ms -plots $(PLOTS)/32-1024
+
+bench-disk: ## a file on the disk of DISK (by default that of temporary files), beside the persistent peers, none of which syncs (4 minutes once they are compiled)
+	cd bench && go run $(PEERS) ./peers -dir $(or $(DISK),$${TMPDIR:-/tmp}) -media pagecache -n 200000 -ops 100000 -rounds 2 -limit 150ms -peers bbolt,Pebble,Badger,pogreb,LMDB -plots $(PLOTS)/disk
 
 bench-commit: ## the cost of durability on this disk, beside bbolt, Pebble, LMDB (8 minutes)
 	cd bench && go run $(PEERS) ./commit
