@@ -23,7 +23,7 @@ type markedPage struct {
 // lineGroup is of how many chunks the lines come to be at once.
 const lineGroup = 16
 
-type markedLines [lineGroup][layout.SlotsPerLine]uint64
+type markedLines [lineGroup][layout.LineBytes / layout.WordBytes]uint64
 
 // markedMany are the bits of chunks with more blocks than a line has bits.
 type markedMany [chunksPerPage]atomic.Pointer[[]uint64]
