@@ -1,9 +1,9 @@
 // Commit measures what durability costs on an ordinary disk: a table that makes
-// every write durable before it returns, beside bbolt, Pebble and LMDB (build tags
-// peers and lmdb), with 1, 2, 8 and 64 writers that overwrite entries of a
-// preloaded set; a table that is durable within a second beside the peers' modes
-// without sync; what snapshots cost that are taken every second; and how many
-// bytes go to the device for each byte put.
+// every write durable before it returns, beside bbolt, Pebble, Badger, pogreb and
+// LMDB (build tags peers and lmdb), with 1, 2, 8 and 64 writers that overwrite
+// entries of a preloaded set; a table that is durable within a second beside the
+// peers' modes without sync; what snapshots cost that are taken every second; and how
+// many bytes go to the device for each byte put.
 //
 // Each store has a process of its own; the stores take turns, round by round, and
 // the figures are medians over the rounds. It prints Markdown, and judges its
@@ -125,14 +125,14 @@ func describe(o options, out io.Writer) {
 	fmt.Fprintf(out, "%d entries of %d+%d bytes, overwritten in random order; %d rounds of %v, the stores in turn; medians, and in parentheses (largest - smallest) / median.\n\n",
 		o.entries, o.shape.KeyBytes, o.shape.ValueBytes, o.rounds, o.each)
 	versions := stores.Versions()
-	for _, name := range []string{"bbolt", "Pebble", "LMDB"} {
+	for _, name := range []string{"bbolt", "Pebble", "Badger", "pogreb", "LMDB"} {
 		if stores.Has(name) {
 			fmt.Fprintf(out, "- %s\n", versions[name])
 		}
 	}
-	for _, name := range []string{"Pebble", "LMDB"} {
+	for _, name := range []string{"Pebble", "Badger", "LMDB"} {
 		if !stores.Has(name) {
-			fmt.Fprintf(out, "- %s is not built in (build tag %s)\n", name, map[string]string{"Pebble": "peers", "LMDB": "lmdb"}[name])
+			fmt.Fprintf(out, "- %s is not built in (build tag %s)\n", name, map[string]string{"Pebble": "peers", "Badger": "peers", "LMDB": "lmdb"}[name])
 		}
 	}
 	fmt.Fprintln(out)

@@ -21,7 +21,7 @@ func TestSmoke(t *testing.T) {
 	if _, err := run(args, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	for _, want := range []string{"| pmemtable Always |", "| bbolt |", "Always, 1 writer, to bbolt", "Interval(1s), 2 writers", "snapshots every second"} {
+	for _, want := range []string{"| pmemtable Always |", "| bbolt |", "| pogreb |", "Always, 1 writer, to bbolt", "Interval(1s), 2 writers", "snapshots every second"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in the report", want)
 		}

@@ -57,6 +57,8 @@ func always(o options, out io.Writer) (goals []report.Goal, err error) {
 		{Name: "bbolt", Sync: stores.Always},
 		{Name: "bbolt Batch", Sync: stores.Always, Writers: most},
 		{Name: "Pebble", Sync: stores.Always},
+		{Name: "Badger", Sync: stores.Always},
+		{Name: "pogreb", Sync: stores.Always},
 		{Name: "LMDB", Sync: stores.Always},
 		{Name: "raw page", Sync: stores.Always},
 	})
@@ -122,6 +124,8 @@ func noSync(o options, out io.Writer) (goals []report.Goal, err error) {
 		{Name: "pmemtable", Sync: stores.Never},
 		{Name: "bbolt", Sync: stores.Never},
 		{Name: "Pebble", Sync: stores.Never},
+		{Name: "Badger", Sync: stores.Never},
+		{Name: "pogreb", Sync: stores.Never},
 		{Name: "LMDB", Sync: stores.Never},
 	})
 	defer func() { err = errors.Join(err, retire(all)) }()
