@@ -9,8 +9,8 @@ import (
 )
 
 // A glance is a lookup that needs no more than the home line of its key and one record,
-// as nearly all do. It takes each step without a call, and gives up, having decided
-// nothing, where anything but that is needed: an overflow bit, a record of another key
+// as nearly all do. It knows nothing of any other case, and gives up, having decided
+// nothing, where one is met: an overflow bit, a record of another key
 // under the same tag, a slot in flight, a tail, a version that moved, damage. Then the
 // whole lookup begins anew (find). It trusts what it read by the same version.
 //

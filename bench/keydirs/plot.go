@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/wcharczuk/go-chart/v2"
@@ -29,7 +25,7 @@ func plot(dir string, rows []row) error {
 	closed := func(r row) float64 { return r.closed.OpenMs }
 	killed := func(r row) float64 { return r.killed.OpenMs }
 	memory := func(r row) float64 { return r.closed.HeapMiB }
-	charts := map[string]*chart.Chart{
+	charts := map[string]report.Chart{
 		"keydirs-open.svg": overKeys("Opening, with a first Get", "ms", rows, []curve{
 			{"Go map, killed", kindMap, killed, red, true},
 			{"Go map, closed", kindMap, closed, red, false},
@@ -41,19 +37,7 @@ func plot(dir string, rows []row) error {
 			{"pmemtable", kindTable, memory, blue, false},
 		}),
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for name, c := range charts {
-		var b bytes.Buffer
-		if err := c.Render(chart.SVG, &b); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return report.Draw(dir, charts)
 }
 
 // overKeys makes a chart over the number of keys. Both axes are logarithmic: they are of

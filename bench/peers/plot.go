@@ -1,26 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"math"
-	"os"
-	"path/filepath"
 
 	"github.com/wcharczuk/go-chart/v2"
 
 	"pmemtable/bench/internal/report"
 )
 
-// drawn is a chart of any kind.
-type drawn interface {
-	Render(chart.RendererProvider, io.Writer) error
-}
-
 // plot draws the results as SVG files in dir.
 func (r *results) plot(dir string) error {
-	charts := map[string]drawn{
+	charts := map[string]report.Chart{
 		"floor.svg": r.floorChart(),
 	}
 	for _, goroutines := range r.o.goroutines {
@@ -35,23 +26,11 @@ func (r *results) plot(dir string) error {
 		charts["latency.svg"] = r.latencyChart()
 		charts["growth.svg"] = r.growthChart()
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for name, c := range charts {
-		var b bytes.Buffer
-		if err := c.Render(chart.SVG, &b); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return report.Draw(dir, charts)
 }
 
 // bars makes a chart of bars from zero.
-func bars(title string, values []chart.Value) drawn {
+func bars(title string, values []chart.Value) report.Chart {
 	highest := 1.0
 	for _, v := range values {
 		highest = max(highest, v.Value)
@@ -72,7 +51,7 @@ func bar(label string, value float64, i int) chart.Value {
 }
 
 // throughputChart shows millions of gets and overwrites a second.
-func (r *results) throughputChart(goroutines int) drawn {
+func (r *results) throughputChart(goroutines int) report.Chart {
 	var values []chart.Value
 	for _, name := range []string{hit, over} {
 		for i, c := range r.all {
@@ -86,7 +65,7 @@ func (r *results) throughputChart(goroutines int) drawn {
 
 // goroutinesChart shows millions of operations a second by the number of goroutines,
 // which the axis has as its log2.
-func (r *results) goroutinesChart(name string) drawn {
+func (r *results) goroutinesChart(name string) report.Chart {
 	c := chart.Chart{
 		Title: name + ": millions of operations a second", Height: 420, Width: 800, XAxis: axis("goroutines"),
 		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
@@ -112,7 +91,7 @@ func (r *results) goroutinesChart(name string) drawn {
 	return c
 }
 
-func (r *results) floorChart() drawn {
+func (r *results) floorChart() report.Chart {
 	var values []chart.Value
 	for _, name := range []string{hit, miss, over, load} {
 		for i, label := range []string{checked, trusted} {
@@ -128,7 +107,7 @@ func axis(name string) chart.XAxis { return chart.XAxis{Name: name} }
 
 // latencyChart shows the percentiles of Put through growth, as log10 of µs by
 // log10 of 1/(1-q).
-func (r *results) latencyChart() drawn {
+func (r *results) latencyChart() report.Chart {
 	var x, y report.Sample
 	var ticks []chart.Tick
 	for _, p := range r.hiccups.Curve {
@@ -152,7 +131,7 @@ func (r *results) latencyChart() drawn {
 }
 
 // growthChart shows median and worst Put of each piece of the load.
-func (r *results) growthChart() drawn {
+func (r *results) growthChart() report.Chart {
 	var at, median, worst report.Sample
 	for _, w := range r.hiccups.Windows {
 		at = append(at, w.AtSeconds)
